@@ -1,0 +1,1 @@
+"""What the tests share: builders of model values, a repository in memory, real servers."""
