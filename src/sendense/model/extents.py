@@ -123,11 +123,19 @@ def pieces(flagged: Iterable[Flagged], *, block_size: int, size: int) -> Iterato
     ``flagged`` must ascend over the whole disk of ``size`` bytes.  A block with
     one dirty byte is dirty; a dirty block is zero only if all of it reads as zero.
     """
-    return _join(_blocks(flagged, block_size=block_size, size=size))
+    return _join(
+        Piece(item.start, item.length, item.zero)
+        for item in blocks(flagged, block_size=block_size, size=size)
+        if item.dirty
+    )
 
 
-def _blocks(flagged: Iterable[Flagged], *, block_size: int, size: int) -> Iterator[Piece]:
-    """Cut ranges at block borders: whole blocks pass, the mixed ones are summed up."""
+def blocks(flagged: Iterable[Flagged], *, block_size: int, size: int) -> Iterator[Flagged]:
+    """Cut ranges at block borders: whole blocks pass, the mixed ones are summed up.
+
+    So a block is clean only if all of it is clean, and zero only if all of it
+    reads as zero.
+    """
     partial: Optional[_PartialBlock] = None
     for item in flagged:
         start = item.start
@@ -137,18 +145,17 @@ def _blocks(flagged: Iterable[Flagged], *, block_size: int, size: int) -> Iterat
             start += taken
             if start < partial.end:
                 continue
-            yield from partial.piece()
+            yield partial.flagged()
             partial = None
         whole = item.end if item.end == size else round_down(item.end, block_size)
         if whole > start:
-            if item.dirty:
-                yield Piece(start, whole - start, item.zero)
+            yield Flagged(start, whole - start, item.zero, item.dirty)
             start = whole
         if start < item.end:
             partial = _PartialBlock(start, min(round_up(item.end, block_size), size))
             partial.add(item)
     if partial is not None:
-        yield from partial.piece()
+        yield partial.flagged()
 
 
 class _PartialBlock:
@@ -164,9 +171,8 @@ class _PartialBlock:
         self._dirty = self._dirty or item.dirty
         self._zero = self._zero and item.zero
 
-    def piece(self) -> Iterator[Piece]:
-        if self._dirty:
-            yield Piece(self.start, self.end - self.start, self._zero)
+    def flagged(self) -> Flagged:
+        return Flagged(self.start, self.end - self.start, self._zero, self._dirty)
 
 
 def _join(parts: Iterable[Piece]) -> Iterator[Piece]:

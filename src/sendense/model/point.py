@@ -7,6 +7,7 @@ so that a list of points can be explained without the host they came from.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -113,6 +114,16 @@ class RecoveryPoint:
     def image_of(self, identity: str) -> Optional[DiskImage]:
         """Give the image of the disk with that identity, if this point holds it."""
         return next((image for image in self.disks if image.disk.identity == identity), None)
+
+
+def new_point_id(moment: datetime) -> str:
+    """Make an id for a point begun at ``moment``: its milliseconds, then 32 random bits, in hex.
+
+    Ids sort by age, which is how the oldest of our bitmaps on a host is told
+    where there is nothing else to go by.  The order of points is never taken
+    from them.
+    """
+    return f"{int(moment.timestamp() * 1000):012x}{secrets.token_hex(4)}"
 
 
 def latest_image(

@@ -1,0 +1,169 @@
+"""Freezing a guest's file systems for the instant a capture begins, and thawing them.
+
+The danger is a guest left frozen: it hangs until somebody thaws it.  Measured
+(libvirt.md F8.3): a freeze that *timed out* is still queued in the agent's
+channel and takes effect when the agent wakes, after the caller gave up.  So
+
+* the agent's time-out is set first (libvirt's default waits without limit);
+* after any attempt, also a failed one, we thaw until the agent itself says
+  ``thawed``: commands are answered in order, so that one answer given after
+  the attempt settles it;
+* where the agent does not answer, a thread goes on trying, and the journal
+  remembers, across a crash of ours too, that the guest may be frozen.
+
+A refusal that comes before the command reaches the agent (no channel, nobody
+connected, guest paused) froze nothing, and needs no thaw.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import libvirt
+import libvirt_qemu
+
+from sendense import clock
+from sendense.capture.journal import JournalEntry
+from sendense.capture.link import DomainLink, GuestOff
+from sendense.errors import SendenseError, Unavailable
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+
+_AGENT_UNRESPONSIVE = 86
+_NEVER_SENT = (
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,  # "QEMU guest agent is not configured"
+    libvirt.VIR_ERR_OPERATION_INVALID,  # "domain is not running": paused, for one
+    libvirt.VIR_ERR_NO_DOMAIN,
+)
+
+
+class Freezer:
+    """Freezes one guest, and does not rest before it is thawed."""
+
+    def __init__(self, link: DomainLink, entry: JournalEntry, *, timeout_s: int) -> None:
+        """Work through ``link``; ``entry`` remembers a guest that may be frozen."""
+        self._link = link
+        self._entry = entry
+        self._timeout_s = timeout_s
+        self._began: Optional[float] = None
+        self._thawed = threading.Event()
+        if not entry.facts.get("may_be_frozen"):
+            self._thawed.set()
+        self._stop = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+        self.frozen_s: Optional[float] = None
+        """Seconds from the freeze command to the confirmed thaw."""
+
+    @property
+    def thawed(self) -> bool:
+        """Tell whether the guest is known to be thawed."""
+        return self._thawed.is_set()
+
+    def freeze(self, mountpoints: Sequence[str]) -> int:
+        """Freeze; gives how many file systems, and raises where none was.
+
+        Whatever happens here, :meth:`thaw` must be called next.
+        """
+        self._entry.update(may_be_frozen=True)
+        self._thawed.clear()
+        self._began = clock.monotonic()
+        count = self._link.call(
+            "freezing the guest", lambda domain: self._freeze(domain, mountpoints)
+        )
+        if count < 1:
+            raise Unavailable(
+                "the guest agent froze no file system",
+                hint="check the mount points asked for and the agent's block list",
+            )
+        return count
+
+    def _freeze(self, domain: Any, mountpoints: Sequence[str]) -> int:
+        try:
+            domain.agentSetResponseTimeout(self._timeout_s, 0)
+            return int(domain.fsFreeze(list(mountpoints) or None, 0))
+        except libvirt.libvirtError as error:
+            if _never_sent(error):
+                self._settle()
+            raise
+
+    def thaw(self) -> bool:
+        """Thaw now; where the agent does not answer, keep trying behind the scenes."""
+        if self._thawed.is_set() or self._try_thaw():
+            return True
+        if self._thread is None:
+            log.warning("the guest agent did not confirm the thaw; trying on in the background")
+            self._thread = threading.Thread(target=self._keep_trying, name="thaw", daemon=True)
+            self._thread.start()
+        return False
+
+    def close(self, *, wait_s: float) -> bool:
+        """Wait for the thaw up to ``wait_s``, then give up; the journal keeps the flag."""
+        done = self._thawed.wait(wait_s)
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(self._timeout_s * 3)
+        return done or self._thawed.is_set()
+
+    def _keep_trying(self) -> None:
+        while not self._stop.is_set() and not self._try_thaw():
+            self._stop.wait(_RETRY_S)
+
+    def _try_thaw(self) -> bool:
+        try:
+            if not thaw_once(self._link, timeout_s=self._timeout_s):
+                return False
+        except SendenseError as error:
+            log.debug("thaw attempt failed: %s", error)
+            return False
+        if self._began is not None:
+            self.frozen_s = clock.monotonic() - self._began
+        self._settle()
+        return True
+
+    def _settle(self) -> None:
+        """Note that the guest is not frozen."""
+        self._entry.update(may_be_frozen=False)
+        self._thawed.set()
+
+
+def thaw_once(link: DomainLink, *, timeout_s: int) -> bool:
+    """Thaw, then ask the agent; true once it says so, or once there is no guest.
+
+    A domain that is gone, or that has no agent channel, has nothing frozen.
+    """
+
+    def act(domain: Any) -> bool:
+        try:
+            domain.agentSetResponseTimeout(timeout_s, 0)
+            domain.fsThaw(None, 0)
+            return _status(domain, timeout_s) == "thawed"
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED:
+                return True
+            raise
+
+    try:
+        return link.call("thawing the guest", act)
+    except GuestOff:
+        return True
+
+
+def _never_sent(error: libvirt.libvirtError) -> bool:
+    """Tell a freeze that libvirt refused from one that may still be in the agent's channel."""
+    code = error.get_error_code()
+    if code == _AGENT_UNRESPONSIVE:
+        return "is not connected" in str(error)
+    return code in _NEVER_SENT
+
+
+def _status(domain: Any, timeout_s: int) -> str:
+    answer = libvirt_qemu.qemuAgentCommand(
+        domain, json.dumps({"execute": "guest-fsfreeze-status"}), timeout_s, 0
+    )
+    return str(json.loads(answer)["return"])

@@ -1,0 +1,145 @@
+"""What a person or a script reads: results on standard output, all else on standard error.
+
+With ``--json`` standard output carries exactly one JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_WIDE = 240
+"""Columns where there is no terminal: a pipe must not get cut or wrapped lines."""
+
+Cell = str | Text
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    right: bool = False
+    fold: bool = False
+    """Long text may wrap here, rather than anywhere else."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table for people."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a command: the document for scripts, and what people see of it."""
+
+    document: Mapping[str, Any]
+    parts: Sequence[Sheet | Cell] = field(default=())
+
+
+class Output:
+    """Writes results and notes."""
+
+    def __init__(self, *, as_json: bool, quiet: bool, color: bool) -> None:
+        """Look at the streams as they are now."""
+        self.as_json = as_json
+        self.quiet = quiet
+        self.results = _console(sys.stdout, color=color)
+        self.notes = _console(sys.stderr, color=color)
+
+    def show(self, report: Report) -> None:
+        """Write the result of a command; at most once with ``--json``."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(report.document, indent=2, ensure_ascii=False) + "\n")
+        else:
+            for part in report.parts:
+                self.results.print(_renderable(part))
+        sys.stdout.flush()
+
+    def show_raw(self, content: bytes) -> None:
+        """Write bytes as they are."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+
+    def note(self, text: Cell) -> None:
+        """Say something that is no result; a reader that went away is no error here."""
+        if not self.quiet:
+            self.alert(text)
+
+    def alert(self, part: Sheet | Cell) -> None:
+        """Say something on standard error that also a quiet run has to say."""
+        try:
+            self.notes.print(_renderable(part))
+        except OSError:
+            # The terminal was closed: there is nobody to tell.
+            return
+
+
+def lines(items: Iterable[str]) -> str:
+    """Join lines; an empty list gives an empty text."""
+    return "\n".join(items)
+
+
+def pairs(items: Sequence[tuple[str, str]]) -> Text:
+    """Lay out a name and its value per line, as the description of one thing."""
+    width = max((len(name) for name, _ in items), default=0)
+    text = Text()
+    for number, (name, value) in enumerate(items):
+        text.append(("\n" if number else "") + f"{name:<{width}}  ", style="bold")
+        text.append(value.replace("\n", "\n" + " " * (width + 2)))
+    return text
+
+
+class _Console(Console):
+    """A console that leaves it to the program how to end when its reader goes away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def _console(stream: TextIO, *, color: bool) -> Console:
+    known = stream.isatty() or "COLUMNS" in os.environ
+    return _Console(
+        file=stream,
+        no_color=not color,
+        width=None if known else _WIDE,
+        soft_wrap=False,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+
+
+def _renderable(part: Sheet | Cell) -> Table | Text:
+    return _table(part) if isinstance(part, Sheet) else _text(part)
+
+
+def _text(cell: Cell) -> Text:
+    return cell if isinstance(cell, Text) else Text(cell)
+
+
+def _table(sheet: Sheet) -> Table:
+    table = Table(title=sheet.title, title_justify="left", box=None, pad_edge=False)
+    for column in sheet.columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not column.fold,
+            overflow="fold",
+        )
+    for row in sheet.rows:
+        table.add_row(*(_text(cell) for cell in row))
+    return table

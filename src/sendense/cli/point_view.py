@@ -1,0 +1,181 @@
+"""Recovery points, as JSON and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.text import Text
+
+from sendense import clock
+from sendense.cli import text
+from sendense.cli.machine_view import machine_document
+from sendense.cli.output import Cell, Column, Sheet, pairs
+from sendense.cli.plan_view import decision_document
+from sendense.model.point import DiskImage, RecoveryPoint
+from sendense.units import format_seconds, format_size
+
+
+def point_document(point: RecoveryPoint) -> dict[str, Any]:
+    """Give a point as JSON, without what it holds of the machine's shape."""
+    return {
+        "id": point.id,
+        "sequence": point.sequence,
+        "machine": {"uuid": point.machine.uuid, "name": point.machine.name},
+        "taken_at": clock.format_utc(point.taken_at),
+        "mode": point.mode.value,
+        "consistency": point.consistency.value,
+        "state": point.state.value,
+        "checkpoint": point.checkpoint,
+        "frozen_s": point.frozen_s,
+        "seconds": point.seconds,
+        "size": point.size,
+        "read_bytes": read_bytes(point),
+        "stored_bytes": point.stored_bytes,
+        "saved_percent": text.saved_percent(point.stored_bytes, point.size),
+        "disks": [_image_document(image) for image in point.disks],
+        "warnings": list(point.warnings),
+        "host": point.host,
+        "versions": point.versions,
+    }
+
+
+def whole_point_document(point: RecoveryPoint) -> dict[str, Any]:
+    """Give a point as JSON with all that its manifest tells."""
+    attachments = [
+        {"name": item.name, "size": item.size, "digest": item.digest} for item in point.attachments
+    ]
+    return {
+        **point_document(point),
+        "machine": machine_document(point.machine),
+        "attachments": attachments,
+    }
+
+
+def read_bytes(point: RecoveryPoint) -> int:
+    """Give what was read from the guest's disks for a point."""
+    return sum(image.read_bytes for image in point.disks)
+
+
+def _image_document(image: DiskImage) -> dict[str, Any]:
+    return {
+        "target": image.disk.target,
+        "identity": image.disk.identity,
+        "path": image.disk.path,
+        "size": image.size,
+        "parent": image.parent,
+        "decision": decision_document(image.decision),
+        "read_bytes": image.read_bytes,
+        "data_bytes": image.data_bytes,
+        "zero_bytes": image.zero_bytes,
+        "stored_bytes": image.stored_bytes,
+        "sampled_blocks": image.sampled_blocks,
+        "seconds": image.seconds,
+        "block_size": image.block_size,
+        "digest": image.digest,
+    }
+
+
+def points_sheet(points: Sequence[RecoveryPoint]) -> Sheet:
+    """Give a table of points."""
+    columns = (
+        Column("point"),
+        Column("machine"),
+        Column("no.", right=True),
+        Column("taken"),
+        Column("mode"),
+        Column("consistency"),
+        Column("disks", right=True),
+        Column("size", right=True),
+        Column("stored", right=True),
+        Column("state"),
+        Column("warnings", right=True),
+    )
+    rows = [
+        (
+            point.id,
+            point.machine.name,
+            str(point.sequence),
+            text.when(point.taken_at),
+            point.mode.value,
+            text.consistency(point.consistency),
+            str(len(point.disks)),
+            format_size(point.size),
+            format_size(point.stored_bytes),
+            text.state(point),
+            str(len(point.warnings)) if point.warnings else "",
+        )
+        for point in points
+    ]
+    return Sheet(columns, rows)
+
+
+def point_parts(point: RecoveryPoint) -> list[Sheet | Cell]:
+    """Describe one point in full."""
+    parts: list[Sheet | Cell] = [_pairs(point), "", images_sheet(point.disks)]
+    missing = _missing(point)
+    if missing:
+        parts.append(f"not in this point: {', '.join(missing)}")
+    parts.extend(f"warning: {warning}" for warning in point.warnings)
+    return parts
+
+
+def _missing(point: RecoveryPoint) -> list[str]:
+    held = {image.disk.identity for image in point.disks}
+    return [disk.target for disk in point.machine.disks if disk.identity not in held]
+
+
+def _pairs(point: RecoveryPoint) -> Text:
+    saved = text.percent(text.saved_percent(point.stored_bytes, point.size))
+    stored = f"{format_size(point.stored_bytes)} of {format_size(point.size)} ({saved} saved)"
+    attachments = ", ".join(item.name for item in point.attachments)
+    return pairs(
+        [
+            ("point", point.id),
+            ("machine", f"{point.machine.name} ({point.machine.uuid})"),
+            ("number", str(point.sequence)),
+            ("taken", text.when(point.taken_at)),
+            ("state", text.state(point)),
+            ("mode", point.mode.value),
+            ("consistency", text.consistency(point.consistency)),
+            ("guest frozen for", text.frozen(point.frozen_s)),
+            ("took", format_seconds(point.seconds)),
+            ("stored", stored),
+            ("checkpoint", point.checkpoint or text.NONE),
+            ("attachments", attachments or text.NONE),
+            ("made on", point.host),
+            ("made by", point.versions),
+        ]
+    )
+
+
+def images_sheet(images: Sequence[DiskImage]) -> Sheet:
+    """Give a table of the disks of a point, each with the reason for its mode."""
+    columns = (
+        Column("disk"),
+        Column("mode"),
+        Column("size", right=True),
+        Column("read", right=True),
+        Column("stored", right=True),
+        Column("over"),
+        Column("sampled", right=True),
+        Column("took", right=True),
+        Column("reason"),
+        Column("because", fold=True),
+    )
+    rows = [
+        (
+            image.disk.target,
+            image.decision.mode.value,
+            format_size(image.size),
+            format_size(image.read_bytes),
+            format_size(image.stored_bytes),
+            image.parent or text.NONE,
+            str(image.sampled_blocks),
+            format_seconds(image.seconds),
+            image.decision.reason.value,
+            image.decision.explanation,
+        )
+        for image in images
+    ]
+    return Sheet(columns, rows)

@@ -1,0 +1,223 @@
+"""A repository of plain QCOW2 files: each point a directory, each disk a layer.
+
+Every point opens with ``qemu-img`` and ``qemu-nbd`` as it lies there.  This class
+is the front of the folder: it knows who may do what at the same time (the locks)
+and hands the work to ``writing``, ``reading``, ``deleting`` and ``verifying``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sendense.errors import Busy, Damaged, NotAllowed, NotFound, OutOfSpace, Rejected
+from sendense.model.machine import Machine
+from sendense.model.point import RecoveryPoint
+from sendense.model.progress import ProgressListener, silent
+from sendense.repository import deleting, durable, layout, locks, manifest, verifying
+from sendense.repository.listing import list_machine
+from sendense.repository.point_reading import ChainPointReader
+from sendense.repository.protocol import (
+    PointReader,
+    PointWriter,
+    RepositoryInfo,
+    Verification,
+    VerifyLevel,
+)
+from sendense.repository.writing import ChainPointWriter
+
+logger = logging.getLogger(__name__)
+
+
+class ChainRepository:
+    """The repository in one directory; made by :mod:`sendense.repository.opening`."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        repository_id: str,
+        created_at: datetime,
+        compression_level: int | None,
+    ) -> None:
+        """Work in ``root``, as its ``sendense-repository.json`` says."""
+        self.location = str(root)
+        self._root = root
+        self._id = repository_id
+        self._created_at = created_at
+        self._compression_level = compression_level
+
+    # --- looking ---
+
+    def info(self) -> RepositoryInfo:
+        """Describe the repository as a whole."""
+        points = self.points()
+        room = os.statvfs(self._root)
+        return RepositoryInfo(
+            location=self.location,
+            kind="qcow2-chain",
+            id=self._id,
+            created_at=self._created_at,
+            machines=len({point.machine.uuid for point in points}),
+            points=len(points),
+            stored_bytes=sum(point.stored_bytes for point in points),
+            free_bytes=room.f_bavail * room.f_frsize,
+        )
+
+    def points(self, machine: str | None = None) -> tuple[RecoveryPoint, ...]:
+        """List points, by machine UUID and sequence."""
+        folders = self._machines() if machine is None else [self._folder(machine)]
+        return tuple(point for folder in folders for point in list_machine(folder).points)
+
+    def point(self, point_id: str) -> RecoveryPoint:
+        """Give one point, its manifest read and checked now."""
+        folder = self._find(point_id)
+        listed = self._listed(folder, point_id)
+        manifest.read(folder / point_id)
+        return listed
+
+    def rebuild(self) -> int:
+        """Make the list of points again from what is stored."""
+        return sum(
+            len(list_machine(folder, trust_cache=False).points) for folder in self._machines()
+        )
+
+    # --- working ---
+
+    def begin(self, machine: Machine, point_id: str) -> PointWriter:
+        """Start a point."""
+        layout.check_name(point_id, "a point")
+        folder = self._folder(machine.uuid)
+        with durable.explaining(folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            durable.sync_directory(folder.parent)
+        lock = locks.exclusive(folder / layout.LOCK, "a backup")
+        try:
+            self._clear_up(folder, lock)
+            _refuse_known(folder, point_id)
+            return ChainPointWriter(
+                folder,
+                point_id,
+                machine=machine,
+                lock=lock,
+                compression_level=self._compression_level,
+            )
+        except BaseException:
+            lock.release()
+            raise
+
+    def open(self, point_id: str) -> PointReader:
+        """Open a point for reading."""
+        folder = self._find(point_id)
+        if (folder / layout.JOURNAL).exists():
+            self._finish_merge(folder)
+        lock = locks.shared(folder / layout.READERS, f"a reader of point {point_id}")
+        try:
+            return ChainPointReader(folder, self._listed(folder, point_id), lock)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+
+    def delete(
+        self, point_ids: Sequence[str], *, progress: ProgressListener = silent
+    ) -> tuple[str, ...]:
+        """Delete points; a child that needs a deleted parent absorbs it first."""
+        chosen: dict[Path, list[str]] = {}
+        for point_id in dict.fromkeys(point_ids):
+            chosen.setdefault(self._find(point_id), []).append(point_id)
+        deleted: list[str] = []
+        for folder, names in chosen.items():
+            with (
+                durable.explaining(folder),
+                locks.exclusive(folder / layout.LOCK, "a deletion") as lock,
+                locks.exclusive(folder / layout.READERS, "a deletion"),
+            ):
+                deleting.sweep(folder)
+                deleted += deleting.delete(folder, names, lock=lock, progress=progress)
+                _refresh(folder)
+        return tuple(deleted)
+
+    def verify(
+        self, point_id: str, level: VerifyLevel, *, progress: ProgressListener = silent
+    ) -> Verification:
+        """Check one point, and remember what is found."""
+        folder = self._find(point_id)
+        if (folder / layout.JOURNAL).exists():
+            self._finish_merge(folder)
+        lock = locks.shared(folder / layout.READERS, f"a verification of point {point_id}")
+        try:
+            return verifying.verify(folder, point_id, level, progress=progress)
+        finally:
+            if lock is not None:
+                lock.release()
+            _refresh(folder)
+
+    # --- inside ---
+
+    def _machines(self) -> Iterator[Path]:
+        try:
+            found = sorted((self._root / layout.MACHINES).iterdir())
+        except FileNotFoundError as error:
+            raise Damaged(f"{self._root} has lost its directory of machines") from error
+        return (path for path in found if layout.is_name(path.name) and path.is_dir())
+
+    def _folder(self, machine: str) -> Path:
+        return layout.machine_folder(self._root, machine)
+
+    def _find(self, point_id: str) -> Path:
+        """Give the directory of the machine that has a point."""
+        layout.check_name(point_id, "a point")
+        for folder in self._machines():
+            if (folder / point_id / layout.MANIFEST).exists():
+                return folder
+        raise NotFound(f"there is no point {point_id} in {self.location}")
+
+    def _listed(self, folder: Path, point_id: str) -> RecoveryPoint:
+        """Give a point with its state, read from its own manifest."""
+        manifest.read(folder / point_id)
+        for point in list_machine(folder).points:
+            if point.id == point_id:
+                return point
+        raise NotFound(f"there is no point {point_id} in {self.location}")
+
+    def _clear_up(self, folder: Path, lock: locks.Lock) -> None:
+        """Remove what a dead writer left, and finish what a dead deletion began.
+
+        What cannot be finished now does not stop a backup: the points concerned are
+        as good, or as damaged, as they were.
+        """
+        deleting.sweep(folder)
+        try:
+            with locks.exclusive(folder / layout.READERS, "the end of a deletion"):
+                deleting.finish(folder, lock=lock)
+        except (Busy, Damaged, OutOfSpace) as error:
+            logger.warning("an interrupted deletion is not finished yet: %s", error)
+
+    def _finish_merge(self, folder: Path) -> None:
+        """Finish an interrupted merge before anybody reads the layers concerned."""
+        try:
+            with (
+                durable.explaining(folder),
+                locks.exclusive(folder / layout.LOCK, "the end of a deletion") as lock,
+                locks.exclusive(folder / layout.READERS, "the end of a deletion"),
+            ):
+                deleting.finish(folder, lock=lock)
+        except NotAllowed as error:
+            raise NotAllowed(
+                "a deletion was interrupted here and has to be finished before reading",
+                hint="open the repository once where it can be written",
+            ) from error
+
+
+def _refuse_known(folder: Path, point_id: str) -> None:
+    if (folder / point_id).exists():
+        raise Rejected(f"there is a point {point_id} already")
+
+
+def _refresh(folder: Path) -> None:
+    """List a machine, which renews its cache."""
+    list_machine(folder)

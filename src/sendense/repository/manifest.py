@@ -1,0 +1,62 @@
+"""The manifest of a point: a :class:`~sendense.model.point.RecoveryPoint` as a document.
+
+It is written last and read strictly: a value of a wrong type is damage, not a guess.
+Fields that are not known here are left aside, so that a later version may add some.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from sendense.errors import Damaged
+from sendense.model.point import RecoveryPoint
+from sendense.repository import durable, layout, sealed
+
+KIND = "sendense-point"
+_POINT: TypeAdapter[RecoveryPoint] = TypeAdapter(RecoveryPoint)
+
+
+def write(folder: Path, point: RecoveryPoint, *, name: str = layout.MANIFEST) -> None:
+    """Write the manifest into a point's directory, replacing an older one at once."""
+    durable.replace_file(folder / name, sealed.render(KIND, to_content(point)))
+
+
+def read(folder: Path, *, name: str = layout.MANIFEST) -> RecoveryPoint:
+    """Read a point's manifest; :class:`~sendense.errors.NotFound` where there is none."""
+    path = folder / name
+    point = from_content(sealed.read(path, KIND), name=str(path))
+    if point.id != folder.name.removeprefix(layout.PARTIAL):
+        raise Damaged(f"{path} is the manifest of another point, {point.id}", file=path)
+    return point
+
+
+def to_content(point: RecoveryPoint) -> sealed.Content:
+    """Give a point as JSON values."""
+    content: sealed.Content = _POINT.dump_python(point, mode="json")
+    return content
+
+
+def from_content(content: object, *, name: str) -> RecoveryPoint:
+    """Give the point that JSON values stand for; ``name`` is for the error."""
+    try:
+        point = _POINT.validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise Damaged(f"{name} is no manifest: {place}: {first['msg']}", file=name) from error
+    _check(point, name)
+    return point
+
+
+def _check(point: RecoveryPoint, name: str) -> None:
+    """Refuse names that would lead out of the point's directory."""
+    names = [point.id, point.machine.uuid]
+    names += [image.parent for image in point.disks if image.parent is not None]
+    names += [image.disk.target for image in point.disks]
+    names += [attachment.name for attachment in point.attachments]
+    for item in names:
+        if not layout.is_name(item):
+            raise Damaged(f"{name} names something impossible: {item!r}", file=name)

@@ -1,0 +1,54 @@
+"""Doctor: look at the host and say what stands in the way; repair what dead runs left."""
+
+from __future__ import annotations
+
+from sendense.capture.host import Host
+from sendense.capture.journal import claim, stale_machines
+from sendense.capture.probe import examine_host, prepare_folders
+from sendense.errors import Busy
+from sendense.model.finding import Finding, Level
+from sendense.settings import Settings
+from sendense.workflows.backup import reap_entry
+
+
+def examine(host: Host, settings: Settings) -> tuple[Finding, ...]:
+    """Look at everything a capture needs; changes nothing."""
+    return (*examine_host(host.settings), *_dead_runs(settings))
+
+
+def repair(host: Host, settings: Settings) -> tuple[str, ...]:
+    """Take back what dead runs left, and make our folders; gives what was done.
+
+    Runs that live are left alone.
+    """
+    done = list(prepare_folders(host.settings))
+    for machine in stale_machines(settings.state_dir):
+        try:
+            entry = claim(settings.state_dir, machine, operation="repair")
+        except Busy:
+            continue  # its holder lives
+        try:
+            done.extend(reap_entry(entry, agent_timeout_s=settings.agent_timeout))
+        finally:
+            entry.release()
+    return tuple(done)
+
+
+def _dead_runs(settings: Settings) -> tuple[Finding, ...]:
+    findings = []
+    for machine in stale_machines(settings.state_dir):
+        try:
+            entry = claim(settings.state_dir, machine, operation="examination")
+        except Busy:
+            continue
+        if entry.stale:
+            findings.append(
+                Finding(
+                    check="dead-run",
+                    level=Level.PROBLEM,
+                    message=f"a run of {entry.facts.get('name', machine)} died and left traces",
+                    fix="sendense doctor --repair",
+                )
+            )
+        entry.release()
+    return tuple(findings)

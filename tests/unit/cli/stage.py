@@ -1,0 +1,194 @@
+"""What the command line works with in its tests: a host and a repository without any I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sendense.capture.host import Host
+from sendense.capture.session import HostSettings
+from sendense.cli.main import run
+from sendense.cli.run import Services
+from sendense.errors import NotFound, Rejected, SendenseError
+from sendense.model.machine import Machine
+from sendense.model.point import PointState, RecoveryPoint
+from sendense.model.progress import Progress, ProgressListener, silent
+from sendense.model.survey import Survey
+from sendense.repository.opening import RepositorySettings
+from sendense.repository.protocol import (
+    DiskReader,
+    Finding,
+    PointReader,
+    PointWriter,
+    RepositoryInfo,
+    Verification,
+    VerifyLevel,
+)
+
+
+class MemoryReader:
+    """One point in memory: its attachments, and no disk."""
+
+    def __init__(self, repository: MemoryRepository, point: RecoveryPoint) -> None:
+        self._repository = repository
+        self.point = point
+
+    def __enter__(self) -> MemoryReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def disk(self, identity: str) -> DiskReader:
+        raise NotImplementedError
+
+    def attachment(self, name: str) -> bytes:
+        return self._repository.attachments[self.point.id, name]
+
+
+class MemoryRepository:
+    """Points in memory; ``damaged`` names those that a verification finds broken."""
+
+    def __init__(self, location: str, points: Sequence[RecoveryPoint] = ()) -> None:
+        self.location = location
+        self._points = {point.id: point for point in points}
+        self.damaged: set[str] = set()
+        self.attachments: dict[tuple[str, str], bytes] = {}
+        self.error: SendenseError | None = None
+
+    def info(self) -> RepositoryInfo:
+        return RepositoryInfo(
+            location=self.location,
+            kind="memory",
+            id="r1",
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+            machines=len({point.machine.uuid for point in self._points.values()}),
+            points=len(self._points),
+            stored_bytes=sum(point.stored_bytes for point in self._points.values()),
+            free_bytes=None,
+        )
+
+    def points(self, machine: str | None = None) -> tuple[RecoveryPoint, ...]:
+        if self.error is not None:
+            raise self.error
+        chosen = [point for point in self._points.values() if machine in (None, point.machine.uuid)]
+        return tuple(sorted(chosen, key=lambda point: (point.machine.uuid, point.sequence)))
+
+    def point(self, point_id: str) -> RecoveryPoint:
+        if point_id not in self._points:
+            raise NotFound(f"no point {point_id}")
+        return self._points[point_id]
+
+    def begin(self, machine: Machine, point_id: str) -> PointWriter:
+        raise NotImplementedError
+
+    def open(self, point_id: str) -> PointReader:
+        return MemoryReader(self, self.point(point_id))
+
+    def delete(
+        self, point_ids: Sequence[str], *, progress: ProgressListener = silent
+    ) -> tuple[str, ...]:
+        for point_id in point_ids:
+            del self._points[point_id]
+        return tuple(point_ids)
+
+    def verify(
+        self, point_id: str, level: VerifyLevel, *, progress: ProgressListener = silent
+    ) -> Verification:
+        point = self.point(point_id)
+        progress(Progress("verify", "vda", 4096, 4096, 1.0))
+        findings: tuple[Finding, ...] = ()
+        if point_id in self.damaged:
+            findings = (Finding(point_id, "vda", 65536, "the block differs from its hash"),)
+            self._points[point_id] = replace(point, state=PointState.DAMAGED)
+        return Verification(point_id, level, 4096, findings, 0.5)
+
+    def rebuild(self) -> int:
+        return len(self._points)
+
+
+class StageHost(Host):
+    """A host with machines that are given, and errors on demand."""
+
+    def __init__(self, settings: HostSettings, stage: Stage) -> None:
+        super().__init__(settings)
+        self.stage = stage
+
+    @property
+    def versions(self) -> str:
+        return "sendense x, libvirt 9.0.0, QEMU 7.2.0"
+
+    def machines(self) -> tuple[Machine, ...]:
+        self.stage.used.append(self.settings)
+        if self.stage.host_error is not None:
+            raise self.stage.host_error
+        return tuple(survey.machine for survey in self.stage.surveys)
+
+    def find(self, name: str) -> Machine:
+        for machine in self.machines():
+            if name in (machine.name, machine.uuid):
+                return machine
+        raise NotFound(f"no machine {name!r} on this host", machine=name)
+
+    def from_xml(self, path: Path) -> Machine:
+        if not path.exists():
+            raise NotFound(f"there is no file {path}")
+        return self.stage.surveys[0].machine
+
+    def survey(self, machine: Machine) -> Survey:
+        trouble = self.stage.troubles.get(machine.name)
+        if trouble is not None:
+            raise trouble
+        return next(item for item in self.stage.surveys if item.machine.uuid == machine.uuid)
+
+
+@dataclass
+class Stage:
+    """One command line after the other, on the same host and repositories."""
+
+    repositories: dict[str, MemoryRepository] = field(default_factory=dict)
+    surveys: list[Survey] = field(default_factory=list)
+    troubles: dict[str, BaseException] = field(default_factory=dict)
+    """What looking at a machine, by its name, raises."""
+    host_error: SendenseError | None = None
+    used: list[HostSettings] = field(default_factory=list)
+
+    def add(self, *points: RecoveryPoint, location: str = "mem") -> MemoryRepository:
+        """Put a repository with these points there."""
+        self.repositories[location] = MemoryRepository(location, points)
+        return self.repositories[location]
+
+    def run(self, *arguments: object) -> int:
+        """Run one command line; gives the exit code."""
+        services = Services(
+            host=lambda settings: StageHost(settings, self),
+            open_repository=self._open,
+            create_repository=self._create,
+        )
+        return run([str(item) for item in arguments], services)
+
+    def _open(self, url: str) -> MemoryRepository:
+        if url not in self.repositories:
+            raise NotFound(f"there is no repository at {url}")
+        return self.repositories[url]
+
+    def _create(self, url: str, settings: RepositorySettings) -> MemoryRepository:
+        if url in self.repositories:
+            raise Rejected(f"there is a repository at {url} already")
+        return self.add(location=url)
+
+
+def document(captured: Any) -> dict[str, Any]:
+    """Read the one JSON document on standard output."""
+    return document_of(captured.out)
+
+
+def document_of(text: str) -> dict[str, Any]:
+    """Read a text that is one JSON document."""
+    parsed = json.loads(text)
+    assert isinstance(parsed, dict)
+    return parsed

@@ -1,0 +1,1 @@
+"""Whole backups and restores of real virtual machines."""
