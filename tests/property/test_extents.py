@@ -12,6 +12,7 @@ from sendense.errors import Unavailable
 from sendense.model.extents import (
     STATE_DIRTY,
     STATE_ZERO,
+    Flagged,
     Status,
     blocks,
     merge,
@@ -88,7 +89,7 @@ def test_windows_change_nothing(disk, window):
     def cut(flags, flag, start, end):
         return [Status(1, flag if flags[byte] else 0) for byte in range(start, end)]
 
-    parts = []
+    parts: list[Flagged] = []
     for start in range(0, size, window):
         end = min(start + window, size)
         answer = cut(zero, STATE_ZERO, start, end), cut(dirty, STATE_DIRTY, start, end)

@@ -138,7 +138,7 @@ def _disks(root: ET.Element, resolve: Optional[ResolveVolume]) -> Iterator[Domai
             continue
         source = element.find("source")
         target = element.find("target")
-        if source is None or target is None:
+        if source is None or target is None or not source.attrib:
             continue  # an empty slot holds no data
         yield _disk(element, source, target, resolve)
 

@@ -38,6 +38,8 @@ class Host:
         """Connect to nothing yet."""
         self.settings = settings
         self.name = socket.gethostname()
+        self.versions = f"sendense {__version__}"
+        """Our version; libvirt's and QEMU's too once they were reached."""
         self._connection: Optional[libvirt.virConnect] = None
 
     def __enter__(self) -> Host:
@@ -63,17 +65,11 @@ class Host:
             self._connection = None
         if self._connection is None:
             self._connection = connections.connect(self.settings.uri)
+            with connections.errors("asking for versions"):
+                daemon = _dotted(self._connection.getLibVersion())
+                qemu = _dotted(self._connection.getVersion())
+            self.versions = f"sendense {__version__}, libvirt {daemon}, QEMU {qemu}"
         return self._connection
-
-    @property
-    def versions(self) -> str:
-        """Name our version, libvirt's and QEMU's."""
-        if self._connection is None:
-            return f"sendense {__version__}"
-        with connections.errors("asking for versions"):
-            daemon = _dotted(self._connection.getLibVersion())
-            qemu = _dotted(self._connection.getVersion())
-        return f"sendense {__version__}, libvirt {daemon}, QEMU {qemu}"
 
     def machines(self) -> tuple[Machine, ...]:
         """List all machines that libvirt knows, by name."""

@@ -32,15 +32,20 @@ class JournalEntry:
         self._path = path
         self._lock = lock
         self.facts: Facts = _read(path) or {}
+        self._about: Facts = {}
 
     @property
     def stale(self) -> bool:
         """Tell whether a dead run left facts that have to be taken back first."""
         return bool(self.facts)
 
+    def about(self, **facts: Any) -> None:
+        """Note what the run is about; written with its first act, not before."""
+        self._about = facts
+
     def update(self, **facts: Any) -> None:
         """Add facts and make them durable."""
-        self.facts = {**self.facts, **facts}
+        self.facts = {**self.facts, **self._about, **facts}
         _write(self._path, self.facts)
 
     def clear(self) -> None:

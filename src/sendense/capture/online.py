@@ -27,7 +27,7 @@ from sendense.capture.session import HostSettings, Moment
 from sendense.capture.survey import active_job
 from sendense.capture.undo import FROZEN_WARNING, end_job, remove_files, undo_online
 from sendense.capture.watchdog import Watchdog, free_bytes
-from sendense.errors import Busy, NotAllowed, OutOfSpace, Rejected, SendenseError
+from sendense.errors import Busy, NotAllowed, OutOfSpace, Rejected, SendenseError, SourceChanged
 from sendense.model.decision import Method
 from sendense.model.export import DiskExport
 from sendense.model.plan import CapturePlan
@@ -74,6 +74,12 @@ class OnlineCapture:
         self._entry.update(**self._facts())
         try:
             self._begin()
+        except GuestOff as error:
+            self._roll_back()
+            raise SourceChanged(
+                "the guest stopped while the capture began",
+                hint="run it again: a stopped machine can be captured too",
+            ) from error
         except BaseException:
             self._roll_back()
             raise

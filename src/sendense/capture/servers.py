@@ -122,7 +122,11 @@ class ReadServers:
         """Raise where a server ended by itself."""
         for server in self._servers:
             if server.process.poll() is not None:
-                raise _ended(server)
+                raise Unavailable(
+                    f"qemu-nbd of disk {server.image.target} ended by itself",
+                    hint="run the backup again; the kernel's log may tell why",
+                    said=server.complaint(),
+                )
 
     def stop(self) -> None:
         """Kill all and remove their sockets; may be repeated."""
@@ -180,7 +184,7 @@ def _spawn(image: ServedImage) -> _Server:
 def _wait_for_answer(server: _Server, deadline: float) -> None:
     while not _answers(server.image.socket):
         if server.process.poll() is not None:
-            raise _ended(server)
+            raise failure_of(server.complaint() or "ended by itself", server.image.path)
         if clock.monotonic() >= deadline:
             raise Stalled(
                 f"qemu-nbd did not open {server.image.path} within {_ANSWER_S:.0f} s",
@@ -198,13 +202,6 @@ def _answers(path: Path) -> bool:
             return client.recv(len(_GREETING)) == _GREETING
         except OSError:
             return False
-
-
-def _ended(server: _Server) -> SendenseError:
-    complaint = server.complaint()
-    if not complaint:
-        return Unavailable(f"qemu-nbd of {server.image.target} ended by itself")
-    return failure_of(complaint, server.image.path)
 
 
 def _can_read_directly(path: str) -> bool:

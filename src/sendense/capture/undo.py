@@ -103,10 +103,18 @@ def remove_files(paths: Iterable[str]) -> list[str]:
     """Remove our files: libvirt takes its scratch along, a QEMU that died leaves its socket."""
     done = []
     for path in paths:
-        if path and Path(path).exists():
-            Path(path).unlink()
+        if path and _unlink(Path(path)):
             done.append(f"{path} removed")
     return done
+
+
+def _unlink(path: Path) -> bool:
+    # libvirt may be removing the same file just now, so "exists" would be a race.
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _thaw(link: DomainLink, timeout_s: int, done: list[str]) -> bool:

@@ -17,7 +17,7 @@ from sendense.errors import Busy, Damaged, NotAllowed, NotFound, OutOfSpace, Rej
 from sendense.model.machine import Machine
 from sendense.model.point import RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
-from sendense.repository import deleting, durable, layout, locks, manifest, verifying
+from sendense.repository import deleting, durable, layout, locks, manifest, merging, verifying
 from sendense.repository.listing import list_machine
 from sendense.repository.point_reading import ChainPointReader
 from sendense.repository.protocol import (
@@ -112,8 +112,7 @@ class ChainRepository:
     def open(self, point_id: str) -> PointReader:
         """Open a point for reading."""
         folder = self._find(point_id)
-        if (folder / layout.JOURNAL).exists():
-            self._finish_merge(folder)
+        self._settle(folder, point_id)
         lock = locks.shared(folder / layout.READERS, f"a reader of point {point_id}")
         try:
             return ChainPointReader(folder, self._listed(folder, point_id), lock)
@@ -146,8 +145,7 @@ class ChainRepository:
     ) -> Verification:
         """Check one point, and remember what is found."""
         folder = self._find(point_id)
-        if (folder / layout.JOURNAL).exists():
-            self._finish_merge(folder)
+        self._settle(folder, point_id)
         lock = locks.shared(folder / layout.READERS, f"a verification of point {point_id}")
         try:
             return verifying.verify(folder, point_id, level, progress=progress)
@@ -187,18 +185,29 @@ class ChainRepository:
     def _clear_up(self, folder: Path, lock: locks.Lock) -> None:
         """Remove what a dead writer left, and finish what a dead deletion began.
 
-        What cannot be finished now does not stop a backup: the points concerned are
-        as good, or as damaged, as they were.
+        What cannot be finished now does not stop a backup, save a merge that stopped
+        in its middle for another reason than damage.
         """
         deleting.sweep(folder)
         try:
             with locks.exclusive(folder / layout.READERS, "the end of a deletion"):
                 deleting.finish(folder, lock=lock)
         except (Busy, Damaged, OutOfSpace) as error:
+            if (folder / layout.JOURNAL).exists() and not isinstance(error, Damaged):
+                raise
             logger.warning("an interrupted deletion is not finished yet: %s", error)
 
-    def _finish_merge(self, folder: Path) -> None:
+    def _settle(self, folder: Path, point_id: str) -> None:
         """Finish an interrupted merge before anybody reads the layers concerned."""
+        if not (folder / layout.JOURNAL).exists():
+            return
+        try:
+            self._finish_merge(folder)
+        except (Busy, Damaged, NotAllowed, OutOfSpace):
+            if merging.concerns(folder, point_id):
+                raise
+
+    def _finish_merge(self, folder: Path) -> None:
         try:
             with (
                 durable.explaining(folder),

@@ -34,12 +34,11 @@ from sendense.model.stream import Buffer
 from sendense.repository import layout
 from sendense.repository.durable import explaining
 from sendense.repository.protocol import DiskSpec
-from sendense.repository.reading import ResolvedDisk
+from sendense.repository.reading import LARGEST_BLOCK, ResolvedDisk
 from sendense.repository.resolve import Segment
 from sendense.units import KIB, MIB, round_down, round_up
 
 SMALLEST_BLOCK = 4 * KIB
-LARGEST_BLOCK = 64 * KIB
 _MOST_L1_BYTES = 8 * MIB
 
 
@@ -93,6 +92,7 @@ class LayerWriter:
         self.block_size = block_size_for(spec)
         self.image: DiskImage | None = None
         self.discarded = False
+        self._position = 0
         self._folder = folder
         self._parent = parent
         self._zero_hash = blake3(bytes(self.block_size)).digest()
@@ -115,6 +115,7 @@ class LayerWriter:
 
     def write(self, offset: int, data: Buffer) -> None:
         """Store the blocks of ``data`` that have to be stored."""
+        self._advance(offset, len(data))
         size = self.block_size
         view = memoryview(data)
         hashes = [blake3(view[at : at + size]).digest() for at in range(0, len(view), size)]
@@ -136,6 +137,7 @@ class LayerWriter:
 
     def zero(self, offset: int, length: int) -> None:
         """State a range to be zero, as far as that has to be stated."""
+        self._advance(offset, length)
         if self._parent is None or length == 0:
             return
         with explaining(self._folder):
@@ -176,6 +178,15 @@ class LayerWriter:
             writer.abort()
             writer.path.unlink(missing_ok=True)
         self.image = None
+
+    def _advance(self, offset: int, length: int) -> None:
+        """Hold the caller to whole blocks in ascending order, also where nothing is stored."""
+        end = offset + length
+        if not self._position <= offset <= end <= self.spec.size:
+            raise ValueError(f"{offset}+{length} does not follow {self._position}")
+        if offset % self.block_size or (end % self.block_size and end != self.spec.size):
+            raise ValueError(f"{offset}+{length} is not made of whole blocks")
+        self._position = end
 
     def _close_parent(self) -> None:
         if self._parent is not None and self._parent.disk is not None:

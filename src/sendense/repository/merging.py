@@ -87,6 +87,22 @@ def drop_journal(machine: Path) -> None:
     durable.sync_directory(machine)
 
 
+def concerns(machine: Path, point_id: str) -> bool:
+    """Tell whether a point reads layers of the merge under way."""
+    journal = read_journal(machine)
+    if journal is None:
+        return False
+    point = load_point(machine, point_id)
+    try:
+        return any(
+            link.point == journal.child
+            for image in point.disks
+            for link in links(machine, point, image.disk.identity)
+        )
+    except Damaged:
+        return True
+
+
 def check(machine: Path, child: RecoveryPoint, identity: str) -> None:
     """Raise :class:`~sendense.errors.Damaged` if a child cannot absorb its parent."""
     for layer in _open_pair(machine, child, identity):

@@ -26,8 +26,9 @@ from sendense.model.point import DiskImage
 from sendense.model.stream import Buffer, Chunk
 from sendense.repository.layers import Layer, close_layers
 from sendense.repository.resolve import Segment, resolve
-from sendense.units import MIB, round_down, round_up
+from sendense.units import KIB, MIB, round_down, round_up
 
+LARGEST_BLOCK = 64 * KIB
 MOST = MIB
 """Bytes of data in one chunk."""
 _AHEAD = 8
@@ -201,10 +202,12 @@ def hash_blocks(data: memoryview, size: int) -> bytes:
 
 
 def _take(buffers: list[bytearray], length: int) -> bytearray:
-    """Give a buffer that is free and long enough."""
-    if buffers and len(buffers[-1]) >= length:
-        return buffers.pop()
-    return bytearray(max(length, MOST))
+    """Give a buffer that is free and long enough; a chunk may lie across block borders."""
+    while buffers:
+        buffer = buffers.pop()
+        if len(buffer) >= length:
+            return buffer
+    return bytearray(max(length, MOST + 2 * LARGEST_BLOCK))
 
 
 def _deliver(

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Self
 
 from sendense import clock
-from sendense.errors import Busy, NotAllowed, NotFound, SendenseError, Stalled, Unavailable
+from sendense.capture.images import failure_of
+from sendense.errors import NotFound, SendenseError, Stalled
 from sendense.model.export import DiskExport
 
 _log = logging.getLogger(__name__)
@@ -122,15 +123,8 @@ class QemuNbd:
             clock.sleep(_STEP_S)
 
     def _failure(self) -> SendenseError:
-        said = self._complaint.read_text(errors="replace").strip() or "no reason given"
-        message = f"qemu-nbd cannot serve {self._path}: {said}"
-        if "Is another process using the image" in said:
-            return Busy(message, hint="is its machine running, on this or another host?")
-        if "Permission denied" in said:
-            return NotAllowed(message, hint="run as root, or as the user that owns the image")
-        if "No such file" in said:
-            return NotFound(message)
-        return Unavailable(message)
+        said = self._complaint.read_text(errors="replace").strip()
+        return failure_of(said or "qemu-nbd: it ended without a word", self._path)
 
     def _kill(self) -> None:
         process = getattr(self, "_process", None)

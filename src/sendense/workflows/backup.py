@@ -109,7 +109,7 @@ class Backup:
         began: float,
     ) -> tuple[RecoveryPoint, tuple[str, ...]]:
         """Capture, store and commit; in that order, or not at all."""
-        entry.update(
+        entry.about(
             repository=self._repository.location,
             point=plan.point_id,
             machine=plan.survey.machine.uuid,

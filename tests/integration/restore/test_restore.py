@@ -79,6 +79,7 @@ def test_only_some_disks(stage, tmp_path):
     result = run_restore(plan, stage.repository)
     assert [item.target for item in result.disks] == ["vdb"]
     assert [item.image.disk.target for item in plan.left_out] == ["vda"]
+    assert result.domain is not None
     assert any("vda" in note for note in result.domain.notes)
 
 
@@ -121,10 +122,13 @@ def test_the_machine_is_started_last(stage, tmp_path):
 
 
 def test_progress_ends_with_all_of_each_disk(stage, tmp_path):
-    told = []
+    last = {}
+
+    def listen(progress):
+        last[progress.subject] = progress
+
     plan = plan_restore(stage.point, ToFolder(tmp_path / "new"))
-    run_restore(plan, stage.repository, listener=told.append)
-    last = {item.subject: item for item in told}
+    run_restore(plan, stage.repository, listener=listen)
     assert {name: (item.done, item.total) for name, item in last.items()} == {
         "vda": (SIZE, SIZE),
         "vdb": (SIZE + 512, SIZE + 512),
@@ -142,6 +146,7 @@ def test_a_device_holds_the_disk(stage, loop_device):  # noqa: F811
     options = RestoreOptions(state_dir=stage.state_dir, read_back=True)
     result = run_restore(plan, stage.repository, options=options)
     assert Path(device).read_bytes() == stage.contents[1] + bytes(16 * MIB - SIZE - 512)
+    assert result.domain is not None
     assert f'dev="{device}"' in result.domain.xml
     assert half_restored(stage.state_dir) == ()
 

@@ -138,6 +138,7 @@ def test_the_child_dies_with_us_even_before_a_connection(overlay):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, overlay], stdout=subprocess.PIPE, text=True
     )
+    assert holder.stdout is not None
     pid = int(holder.stdout.readline())
     assert Path(f"/proc/{pid}").exists()
     holder.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def run(*command: object) -> str:
 
 
 @contextmanager
-def server(command: list[object], socket: Path) -> Iterator[subprocess.Popen[bytes]]:
+def server(command: Sequence[object], socket: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the end of the block."""
     # The kernel ends it with us, however the tests end.
     words = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)]

@@ -117,10 +117,7 @@ class StageHost(Host):
     def __init__(self, settings: HostSettings, stage: Stage) -> None:
         super().__init__(settings)
         self.stage = stage
-
-    @property
-    def versions(self) -> str:
-        return "sendense x, libvirt 9.0.0, QEMU 7.2.0"
+        self.versions = "sendense x, libvirt 9.0.0, QEMU 7.2.0"
 
     def machines(self) -> tuple[Machine, ...]:
         self.stage.used.append(self.settings)

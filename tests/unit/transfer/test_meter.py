@@ -5,14 +5,25 @@ from __future__ import annotations
 import pytest
 
 from sendense import clock
+from sendense.model.progress import Progress
 from sendense.transfer.meter import Meter
+
+
+def listener():
+    """Give what a listener is told, and the listener."""
+    told: list[Progress] = []
+
+    def listen(progress):
+        told.append(progress)
+
+    return told, listen
 
 
 def test_reports(monkeypatch):
     now = [50.0]
     monkeypatch.setattr(clock, "monotonic", lambda: now[0])
-    told = []
-    meter = Meter(told.append, phase="backup", subject="vda", total=1000)
+    told, listen = listener()
+    meter = Meter(listen, phase="backup", subject="vda", total=1000)
     for _ in range(100):
         now[0] += 0.01
         meter.add(5)
@@ -25,8 +36,8 @@ def test_reports(monkeypatch):
 
 
 def test_the_total_grows_with_what_is_done():
-    told = []
-    meter = Meter(told.append, phase="backup", subject="vda", total=1)
+    told, listen = listener()
+    meter = Meter(listen, phase="backup", subject="vda", total=1)
     meter.add(10)
     meter.finish()
     assert told[-1].total == 10

@@ -33,7 +33,8 @@ def test_nothing_wanted_or_nothing_clean():
 
 
 def test_every_block_has_the_same_chance_however_the_runs_are_cut():
-    random, seen = Random(1), Counter()
+    random = Random(1)
+    seen: Counter[int] = Counter()
     runs = [run(0, 1), run(1, 17), run(18, 2), run(20, 40), run(60, 40)]
     for _ in range(4000):
         seen.update(choose_clean_blocks(runs, count=4, random=random))
