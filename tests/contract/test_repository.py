@@ -440,7 +440,9 @@ def test_matches(repository):
         assert not reading.matches(BLOCK, whole[: 2 * BLOCK])
         assert not reading.matches(5 * BLOCK, noise(BLOCK))
         assert not reading.matches(BLOCK, bytes(BLOCK))
-        assert not reading.matches(TAIL, whole[TAIL:] + b"\0")
+        assert reading.matches(TAIL, whole[TAIL:] + bytes(BLOCK))
+        assert not reading.matches(TAIL, whole[TAIL:] + b"\1")
+        assert reading.matches(40 * BLOCK, bytes(BLOCK))
 
 
 def test_a_reader_can_be_left_in_the_middle(repository):

@@ -316,8 +316,6 @@ class _DiskReader:
             yield Chunk(start, length, None if block is None else block[:length])
 
     def matches(self, offset: int, data: Buffer) -> bool:
-        if offset + len(data) > self.image.size:
-            return False
         content = b"".join(
             self._blocks.get(start, bytes(BLOCK))
             for start in range(offset, offset + len(data), BLOCK)

@@ -21,6 +21,7 @@ from sendense.model.point import Consistency
 from sendense.repository.opening import create_repository
 from sendense.workflows.doctor import repair
 from sendense_lab.cloud_vm import CloudVm
+from sendense_lab.commands import wait_until
 from sendense_lab.lab import DiskSpec, temporary_lab
 from tests.vm.site import Site, crash
 
@@ -254,3 +255,62 @@ def test_cancelled_from_inside(site: Site, vm: CloudVm) -> None:
         site.run(vm, crash(consistency=Consistency.CRASH), oracle=False)
     site.check_clean(vm)
     check_next_is_right(site, vm)
+
+
+OFFLINE_STEPS = (
+    "bitmaps-prepared",
+    "exports-up",
+    "disks-stored",
+    "point-committed",
+    "capture-committed",
+    "exports-ended",
+    "superseded-dropped",
+)
+
+
+@pytest.fixture(scope="module")
+def stopped(site: Site) -> CloudVm:
+    vm = site.lab.create_vm(disks=[DiskSpec(size=32 * MIB)])
+    vm.write("vdb", 0, 4 * MIB, 1)
+    site.backup(vm)
+    return vm
+
+
+@pytest.mark.parametrize("step", OFFLINE_STEPS)
+def test_killed_at_any_step_of_an_offline_run(site: Site, stopped: CloudVm, step: str) -> None:
+    number = OFFLINE_STEPS.index(step)
+    stopped.write("vdb", number * 64 * KIB, 64 * KIB, 40 + number)
+    dead = site.doomed(stopped, step)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    # Its qemu-nbd died with it: the guest can start, and its changes are in the next point.
+    wait_until(lambda: _startable(site, stopped), "the images' release", timeout_s=5)
+    stopped.write("vdb", 3 * MIB, 64 * KIB, 60 + number)
+    stopped.destroy()
+    check_next_is_right(site, stopped)
+    assert site.repository.points(stopped.uuid)[-1].mode is Mode.INCREMENTAL
+
+
+def _startable(site: Site, vm: CloudVm) -> bool:
+    try:
+        vm.start(site.hypervisor)
+    except libvirt.libvirtError:
+        return False
+    return True
+
+
+def test_offline_run_gives_way_to_a_start(site: Site, stopped: CloudVm) -> None:
+    stopped.random_fill("vdb", 0, 16 * MIB, 5)
+    slow = site.with_settings(bandwidth_limit=2 * MIB)
+    began = threading.Thread(target=lambda: _start_patiently(site, stopped))
+    with at("exports-up", began.start), pytest.raises(SendenseError) as raised:
+        slow.run(stopped, crash(mode=RequestedMode.FULL), oracle=False)
+    began.join()
+    assert raised.value.retryable
+    assert stopped.running
+    check_next_is_right(site, stopped)
+    stopped.destroy()
+
+
+def _start_patiently(site: Site, vm: CloudVm) -> None:
+    """Start as an operator would who tries again once or twice."""
+    wait_until(lambda: _startable(site, vm), "the guest's start", timeout_s=15)
