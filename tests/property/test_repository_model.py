@@ -101,7 +101,7 @@ class History:
 
 @pytest.mark.slow
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 @given(
     seed=st.integers(0, 2**32),

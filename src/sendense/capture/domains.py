@@ -105,6 +105,8 @@ def read_xml_file(path: Path) -> str:
         raise NotFound(f"there is no file {path}") from error
     except PermissionError as error:
         raise NotAllowed(f"the file {path} may not be read", hint="run as root") from error
+    except IsADirectoryError as error:
+        raise Rejected(f"{path} is a folder, not a domain's XML") from error
     if len(content) > _XML_FILE_MOST:
         raise Rejected(f"{path} is too large for a domain's XML")
     try:

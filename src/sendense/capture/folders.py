@@ -29,6 +29,8 @@ _COMFORTABLE_BYTES = 10 * GIB
 """What a guest may overwrite while a capture reads is at worst its whole disk."""
 
 _REMOTE = re.compile(r"nfs.*|cifs|smb.*|ceph|glusterfs|fuse\..*|9p|afs|gfs2|ocfs2|lustre|beegfs")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+"""The kernel writes a blank in a path as ``\\040``."""
 _IN_MEMORY = ("tmpfs", "ramfs")
 
 
@@ -92,8 +94,7 @@ def file_system_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> s
     resolved = str(path.resolve())
     for line in mounts.read_text().splitlines():
         before, _, after = line.partition(" - ")
-        # The kernel writes a blank in a path as \040.
-        point = before.split()[4].encode().decode("unicode_escape")
+        point = _ESCAPED.sub(lambda code: chr(int(code.group(1), 8)), before.split()[4])
         inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
         # Of two mounts on one point the later one is seen.
         if inside and len(point) >= best:
@@ -128,7 +129,7 @@ def _examine_access(
             Level.PROBLEM,
             f"{owner} may not {able} {folder}, which is "
             f"{stat.filemode(folder.stat().st_mode)} of {folder.stat().st_uid}",
-            f"install -d -o '+{account.uid}' -g '+{account.gid}' -m 0770 {folder}",
+            f"install -d -o {account.uid} -g {account.gid} -m 0770 {folder}",
         )
     elif not closed:
         yield Finding(check, Level.OK, f"{owner} can use {folder}")

@@ -58,7 +58,7 @@ class Freezer:
         self._stop = threading.Event()
         self._thread: Optional[threading.Thread] = None
         self.frozen_s: Optional[float] = None
-        """Seconds from the freeze command to the confirmed thaw."""
+        """Seconds from the freeze command to the end of the thaw command."""
 
     @property
     def thawed(self) -> bool:
@@ -116,13 +116,14 @@ class Freezer:
 
     def _try_thaw(self) -> bool:
         try:
-            if not thaw_once(self._link, timeout_s=self._timeout_s):
-                return False
+            thawed_at = thaw_once(self._link, timeout_s=self._timeout_s)
         except SendenseError as error:
             log.debug("thaw attempt failed: %s", error)
             return False
+        if thawed_at is None:
+            return False
         if self._began is not None:
-            self.frozen_s = clock.monotonic() - self._began
+            self.frozen_s = thawed_at - self._began
         self._settle()
         return True
 
@@ -132,26 +133,27 @@ class Freezer:
         self._thawed.set()
 
 
-def thaw_once(link: DomainLink, *, timeout_s: int) -> bool:
-    """Thaw, then ask the agent; true once it says so, or once there is no guest.
+def thaw_once(link: DomainLink, *, timeout_s: int) -> Optional[float]:
+    """Thaw, then ask the agent; gives when it was thawed once the agent says so, else none.
 
     A domain that is gone, or that has no agent channel, has nothing frozen.
     """
 
-    def act(domain: Any) -> bool:
+    def act(domain: Any) -> Optional[float]:
         try:
             domain.agentSetResponseTimeout(timeout_s, 0)
             domain.fsThaw(None, 0)
-            return _status(domain, timeout_s) == "thawed"
+            thawed_at = clock.monotonic()
+            return thawed_at if _status(domain, timeout_s) == "thawed" else None
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED:
-                return True
+                return clock.monotonic()
             raise
 
     try:
         return link.call("thawing the guest", act)
     except GuestOff:
-        return True
+        return clock.monotonic()
 
 
 def _never_sent(error: libvirt.libvirtError) -> bool:

@@ -20,6 +20,7 @@ from sendense.capture.domains import (
     list_machines,
     machine_from_xml,
     machine_of,
+    read_xml_file,
 )
 from sendense.capture.journal import JournalEntry
 from sendense.capture.offline import OfflineCapture
@@ -41,6 +42,8 @@ class Host:
         self.versions = f"sendense {__version__}"
         """Our version; libvirt's and QEMU's too once they were reached."""
         self._connection: Optional[libvirt.virConnect] = None
+        self._definitions: dict[str, str] = {}
+        """XML of the machines that were given as a file, by UUID."""
 
     def __enter__(self) -> Host:
         """Do nothing: the connection is made when needed."""
@@ -81,7 +84,9 @@ class Host:
 
     def from_xml(self, path: Path) -> Machine:
         """Give a machine that is off, by its XML."""
-        return machine_from_xml(path)
+        machine = machine_from_xml(path)
+        self._definitions[machine.uuid] = read_xml_file(path)
+        return machine
 
     def survey(self, machine: Machine) -> Survey:
         """Look at a machine's disks; changes nothing."""
@@ -96,7 +101,8 @@ class Host:
     ) -> Union[OnlineCapture, OfflineCapture]:
         """Give the capture that carries out a plan; it begins when its ``with`` is entered."""
         if plan.survey.machine.power is PowerState.STOPPED:
-            return OfflineCapture(plan, self.settings, entry)
+            given = self._definitions.get(plan.survey.machine.uuid)
+            return OfflineCapture(plan, self.settings, entry, domain_xml=given)
         return OnlineCapture(plan, self.settings, entry)
 
 

@@ -223,7 +223,6 @@ class OnlineCapture:
             if self._plan.strict:
                 raise
             warnings.append(f"freeze failed, the point is crash-consistent: {error}")
-            log.warning("%s", warnings[-1])
             return Consistency.CRASH
         log.info("guest frozen (%d file systems)", count)
         return wanted

@@ -119,7 +119,7 @@ def _unlink(path: Path) -> bool:
 
 def _thaw(link: DomainLink, timeout_s: int, done: list[str]) -> bool:
     try:
-        thawed = thaw_once(link, timeout_s=timeout_s)
+        thawed = thaw_once(link, timeout_s=timeout_s) is not None
     except SendenseError as error:
         log.debug("thaw: %s", error)
         thawed = False

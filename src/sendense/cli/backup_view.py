@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sendense.cli import failures, text
-from sendense.cli.exitcodes import worst
+from sendense.cli.exitcodes import ExitCode, worst
 from sendense.cli.output import Cell, Column, Report, Sheet
 from sendense.cli.plan_view import left_out, plan_document, plan_sheet
 from sendense.cli.point_view import images_sheet, point_document, read_bytes
@@ -40,7 +40,8 @@ class Outcome:
     def word(self) -> str:
         """Say in a word how it went."""
         if self.error is not None:
-            return "failed"
+            cancelled = failures.code_of(self.error) is ExitCode.CANCELLED
+            return "cancelled" if cancelled else "failed"
         if self.skipped is not None:
             return "skipped"
         return "done" if self.point else "planned"
@@ -112,7 +113,7 @@ def _sheet(outcomes: Sequence[Outcome]) -> Sheet:
         Column("disks", right=True),
         Column("read", right=True),
         Column("stored", right=True),
-        Column("saved (size/allocated)", right=True),
+        Column("saved", right=True),
         Column("took", right=True),
         Column("rate", right=True),
         Column("frozen", right=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,9 @@ from sendense.cli.options import command
 from sendense.cli.output import Cell, Column, Report, Sheet
 from sendense.cli.run import Run
 from sendense.errors import SendenseError
+from sendense.model.finding import Finding, Level
+from sendense.workflows.doctor import examine, repair
 from sendense.workflows.release import release
-
-if TYPE_CHECKING:
-    from sendense.model.finding import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +34,6 @@ def doctor(
     ] = False,
 ) -> ExitCode:
     """Look at everything a backup needs on this host; a problem is exit code 6."""
-    from sendense.model.finding import Level
-    from sendense.workflows.doctor import examine, repair
-
     with run.host() as host:
         done = repair(host, run.settings) if mend else ()
         findings = examine(host, run.settings)

@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 _WIDE = 240
 """Columns where there is no terminal: a pipe must not get cut or wrapped lines."""
+
+_UNBOUNDED = 10_000
+_FOLDED = 30
+"""Columns that a folded column keeps: one word a line is harder to read than a long line."""
 
 Cell = str | Text
 
@@ -65,7 +70,7 @@ class Output:
             sys.stdout.write(json.dumps(report.document, indent=2, ensure_ascii=False) + "\n")
         else:
             for part in report.parts:
-                self.results.print(_renderable(part))
+                _print(self.results, part)
         sys.stdout.flush()
 
     def show_raw(self, content: bytes) -> None:
@@ -82,7 +87,7 @@ class Output:
     def alert(self, part: Sheet | Cell) -> None:
         """Say something on standard error that also a quiet run has to say."""
         try:
-            self.notes.print(_renderable(part))
+            _print(self.notes, part)
         except OSError:
             # The terminal was closed: there is nobody to tell.
             return
@@ -123,8 +128,18 @@ def _console(stream: TextIO, *, color: bool) -> Console:
     )
 
 
-def _renderable(part: Sheet | Cell) -> Table | Text:
-    return _table(part) if isinstance(part, Sheet) else _text(part)
+def _print(console: Console, part: Sheet | Cell) -> None:
+    """Print a part; what is wider than the terminal is wrapped by it, and never cut."""
+    if not isinstance(part, Sheet):
+        console.print(_text(part), soft_wrap=True)
+        return
+    table = _table(part)
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    needed = Measurement.get(console, unbounded, table).minimum
+    width = console.width
+    console.width = max(width, needed)
+    console.print(table, crop=False)
+    console.width = width
 
 
 def _text(cell: Cell) -> Text:
@@ -133,11 +148,13 @@ def _text(cell: Cell) -> Text:
 
 def _table(sheet: Sheet) -> Table:
     table = Table(title=sheet.title, title_justify="left", box=None, pad_edge=False)
-    for column in sheet.columns:
+    for number, column in enumerate(sheet.columns):
+        longest = max((len(row[number]) for row in sheet.rows), default=0)
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
             no_wrap=not column.fold,
+            min_width=min(longest, _FOLDED) if column.fold else None,
             overflow="fold",
         )
     for row in sheet.rows:

@@ -123,6 +123,9 @@ def _consequences(repository: Repository, chosen: list[RecoveryPoint]) -> list[s
         if all(point.id in gone for point in points):
             name = points[0].machine.name
             lines.append(f"no point of {name} is left after that; its next backup is a full")
+        elif points[-1].id in gone:
+            name = points[0].machine.name
+            lines.append(f"the newest point of {name} goes, so its next backup is a full")
         lines += _merges(points, gone)
     return lines
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -60,6 +61,16 @@ def show_progress(
         yield _Seldom(console, title, interval_s=LINE_INTERVAL_S, as_json=False)
 
 
+@dataclass(frozen=True)
+class _Line:
+    """What was last told of a subject."""
+
+    moment: float
+    """When a line was written."""
+    done: int = 0
+    ended: bool = False
+
+
 class _Seldom:
     """Writes a line per subject at most every so often, and one at its end."""
 
@@ -69,7 +80,7 @@ class _Seldom:
         self._interval_s = interval_s
         self._as_json = as_json
         self._lock = threading.Lock()
-        self._last: dict[tuple[str, str], tuple[float, bool]] = {}
+        self._last: dict[tuple[str, str], _Line] = {}
         self._began = clock.monotonic()
 
     def __call__(self, progress: Progress) -> None:
@@ -79,12 +90,15 @@ class _Seldom:
 
     def _due(self, progress: Progress) -> bool:
         now, key = clock.monotonic(), (progress.phase, progress.subject)
-        moment, ended = self._last.get(key, (self._began, False))
         ends = progress.total > 0 and progress.done >= progress.total
-        if now - moment < self._interval_s and (ended or not ends):
-            return False
-        self._last[key] = (now, ends)
-        return True
+        last = self._last.get(key, _Line(self._began))
+        # Fewer bytes than before: the same disk of the next point.
+        told = last.ended and progress.done >= last.done
+        due = (ends and not told) or now - last.moment >= self._interval_s
+        self._last[key] = _Line(
+            moment=now if due else last.moment, done=progress.done, ended=ends and (due or told)
+        )
+        return due
 
     def _write(self, progress: Progress) -> None:
         line = (

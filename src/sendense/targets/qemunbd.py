@@ -104,6 +104,8 @@ class QemuNbd:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=complaint,
+                    # Ctrl-C goes to the whole foreground group: it is for us to end the child.
+                    start_new_session=True,
                 )
         except FileNotFoundError as error:
             raise NotFound(

@@ -20,6 +20,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,7 +138,11 @@ class Pipeline:
         ]
         for number, connection in enumerate(self._connections):
             connection.thread = threading.Thread(
-                target=self._serve, args=(connection,), name=f"nbd-{target}-{number}", daemon=True
+                # In our context, so that its log lines carry the run they belong to.
+                target=copy_context().run,
+                args=(self._serve, connection),
+                name=f"nbd-{target}-{number}",
+                daemon=True,
             )
             connection.thread.start()
 

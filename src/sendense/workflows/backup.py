@@ -85,7 +85,7 @@ class Backup:
             entry.release()
         warnings = (*point.warnings, *late)
         for warning in warnings:
-            log.warning("%s", warning)
+            log.info("warning: %s", warning)
         if warnings and self._request.strict:
             raise StrictWarning(
                 f"point {point.id} was made, with warnings: {'; '.join(warnings)}",

@@ -25,7 +25,7 @@ from typing import Protocol
 
 from sendense import clock, steps
 from sendense.capture import images
-from sendense.errors import NotFound, Rejected
+from sendense.errors import NotFound, Rejected, SendenseError
 from sendense.model.machine import Machine, SourceKind
 from sendense.model.point import DiskImage, RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
@@ -309,7 +309,7 @@ class _Run:
 
     def _open(self, item: DiskRestore) -> Target:
         place = item.destination
-        if place.kind is DestinationKind.BLOCK_DEVICE:
+        if _is_block(item) and place.format == "raw":
             return BlockDevice(
                 Path(place.path), item.image.size, allow_larger=place.capacity > item.image.size
             )
@@ -328,9 +328,14 @@ class _Run:
         disk = self.reader.disk(image.disk.identity)
         meter = Meter(self.listener, phase="restore", subject=image.disk.target, total=image.size)
         pump = Pump(target, meter, self.options.throttle, self.check, zeroes_count=True)
-        for chunk in disk.chunks():
-            pump.deliver(chunk)
-        target.finish()
+        try:
+            for chunk in disk.chunks():
+                pump.deliver(chunk)
+            target.finish()
+        except SendenseError:
+            # Who stops a run knows why; a target that was ended by it shows only the effect.
+            self.check()
+            raise
         meter.finish()
         if self.options.read_back:
             ensure_reads_back(

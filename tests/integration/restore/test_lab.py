@@ -7,9 +7,14 @@ import shutil
 import libvirt
 import pytest
 
+from sendense.capture.domainxml import parse_machine
+from sendense.model.decision import Reason
+from sendense.model.machine import PowerState
 from sendense.targets.domainxml import Identity, RestoredDisk, shape_domain
+from sendense.workflows.restore import InPlace, RestoreOptions, plan_restore, run_restore
 from sendense_lab import DiskSpec, temporary_lab
 from tests.integration.transfer.servers import MIB
+from tests.vm.site import Site
 
 pytestmark = pytest.mark.vm
 
@@ -76,3 +81,37 @@ def test_the_machine_itself_comes_back(lab, host):
     domain = host.connection.createXML(shaped.xml, libvirt.VIR_DOMAIN_START_PAUSED)
     assert domain.UUIDString() == shaped.uuid
     domain.destroy()
+
+
+def test_a_machine_is_put_back_to_a_point_in_place(lab, host):
+    site = Site(lab, host)
+    vm = lab.create_vm(disks=[DiskSpec(32 * MIB), DiskSpec(16 * MIB, format="raw")])
+    vm.start(host)
+    vm.write("vdb", 0, 65536, 0x11)
+    site.backup(vm)
+    vm.write("vdb", MIB, 65536, 0x22)
+    vm.discard("vdb", 0, 65536)
+    point = site.backup(vm)
+    vm.destroy()
+    wanted = {
+        target: vm.read_disk(target, lab.root / f"{target}.raw").read_bytes() for target in vm.disks
+    }
+    vm.start(host)
+    for target in vm.disks:
+        vm.write(target, 0, 4 * MIB, 0x33)
+    live = vm.xml()
+    vm.destroy()
+    machine = parse_machine(live, power=PowerState.STOPPED, persistent=False)
+    options = RestoreOptions(state_dir=site.settings.state_dir, read_back=True)
+    plan = plan_restore(point, InPlace(machine))
+    assert plan.disks[0].destination.stale_bitmaps
+    run_restore(plan, site.repository, options=options)
+    for target, content in wanted.items():
+        assert vm.read_disk(target, lab.root / f"{target}.raw").read_bytes() == content
+    # The bitmap told of the timeline that was left: the next backup cannot build on it.
+    vm.start(host)
+    after = site.backup(vm)
+    vm.destroy()
+    assert [image.decision.reason for image in after.disks] == [
+        Reason.BITMAP_MISSING, Reason.BITMAP_MISSING, Reason.NO_BITMAP_SUPPORT,
+    ]  # fmt: skip

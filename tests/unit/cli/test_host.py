@@ -1,6 +1,8 @@
-"""``version``: ours in any case, the host's where it can be reached."""
+"""``doctor``, ``release`` and ``version``: this host, and what we left on it."""
 
 from __future__ import annotations
+
+import pytest
 
 from sendense import __version__
 from sendense.errors import Unavailable
@@ -23,3 +25,42 @@ def test_version_without_a_host(stage, capsys):
 def test_version_option(stage, capsys):
     assert stage.run("-V") == 0
     assert capsys.readouterr().out == f"sendense {__version__}\n"
+
+
+@pytest.fixture
+def folders(monkeypatch, tmp_path):
+    """Give a host whose folders are ours, and a libvirt that runs inside this process."""
+    monkeypatch.setenv("SENDENSE_URI", "test:///default")
+    monkeypatch.setenv("SENDENSE_SOCKET_DIR", str(tmp_path / "jobs"))
+    monkeypatch.setenv("SENDENSE_SCRATCH_DIR", str(tmp_path / "jobs"))
+    (tmp_path / "state/journal").mkdir(parents=True)
+    return tmp_path
+
+
+def test_doctor_tells_what_it_looked_at(stage, capsys, folders):
+    code = stage.run("doctor", "--json")
+    findings = document(capsys.readouterr())["findings"]
+    assert all(set(item) == {"check", "level", "message", "fix"} for item in findings)
+    assert code == (6 if any(item["level"] == "problem" for item in findings) else 0)
+
+
+def test_doctor_finds_a_dead_run_and_takes_it_back(stage, capsys, folders):
+    journal = folders / "state/journal/2f1c7a5e-6f0a-4d0e-9d3e-0d1f5a1c0b01.json"
+    journal.write_text("torn")
+    assert stage.run("doctor", "--json") == 6
+    checks = [item["check"] for item in document(capsys.readouterr())["findings"]]
+    assert "dead-run" in checks
+    stage.run("doctor", "--repair", "--json")
+    shown = document(capsys.readouterr())
+    assert any("journal entry" in line for line in shown["repaired"])
+    assert "dead-run" not in [item["check"] for item in shown["findings"]]
+    assert not journal.exists()
+
+
+def test_doctor_for_people(stage, capsys, folders):
+    stage.run("doctor")
+    assert "level" in capsys.readouterr().out
+
+
+def test_release_of_nobody(stage):
+    assert stage.run("release", "nobody") == 3

@@ -167,6 +167,7 @@ def test_a_cancel_ends_the_row(stage, capsys):
     stage.troubles["i-2-10-VM"] = KeyboardInterrupt()
     assert stage.run("backup", "--all", "-r", "mem", "--dry-run", "--json") == 130
     shown = document(capsys.readouterr())
+    assert [item["outcome"] for item in shown["results"]] == ["cancelled", "cancelled"]
     assert [item["error"]["code"] for item in shown["results"]] == ["cancelled", "cancelled"]
     assert "before its turn" in shown["results"][1]["error"]["message"]
 

@@ -110,6 +110,11 @@ def test_delete_of_the_last_says_so(stage, capsys, repository):
     assert "no point of other is left" in capsys.readouterr().err
 
 
+def test_delete_of_the_newest_says_so(stage, capsys, repository):
+    assert stage.run("points", "delete", "aa22", "-y", "-r", "mem") == 0
+    assert "the newest point of i-2-10-VM goes" in capsys.readouterr().err
+
+
 def test_delete_wants_a_yes(stage, capsys, repository):
     assert stage.run("points", "delete", "aa11", "-r", "mem") == 2
     assert "--yes" in capsys.readouterr().err

@@ -46,6 +46,13 @@ def test_lines_come_now_and_then_and_at_the_end(capsys, moment):
     assert "(100%)" in lines[2]
 
 
+def test_the_same_disk_of_the_next_point(capsys, moment):
+    with show_progress(ProgressStyle.LINES, console(), title="verify") as listen:
+        for done in (50, 100, 100, 50, 100):
+            listen(at(done))
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
 def test_json_lines(capsys, moment):
     with show_progress(ProgressStyle.JSON, console(), title="web1") as listen:
         moment[0] = 5
