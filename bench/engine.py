@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from bench.stage import Stage
+from bench.timing import Cost
 from sendense.capture.host import Host
 from sendense.model.decision import DiskDecision, Method, Mode, Reason
 from sendense.repository.opening import create_repository
@@ -34,14 +35,14 @@ class Engine:
         self._stage = stage
         self._repository = create_repository(str(where))
 
-    def copy(self) -> float:
-        """Copy the disk once; gives the seconds from the first request to the layer on disk."""
+    def copy(self) -> Cost:
+        """Copy the disk once; gives what it took from the first request to the layer on disk."""
         with (
             self._stage.export(self._spec.disk.target) as export,
             self._repository.begin(self._machine, "engine") as writer,
         ):
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             sink = writer.disk(self._spec)
             result = copy_disk(export, sink, method=Method.EVERYTHING, options=self._options)
             sink.finish(read_bytes=result.read_bytes, sampled_blocks=0, seconds=result.seconds)
-            return time.perf_counter() - began
+            return Cost(time.perf_counter() - began, time.process_time() - used)

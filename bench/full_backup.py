@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench import peers
 from bench.engine import Engine
 from bench.figures import Better, Figure, Goal
 from bench.stage import DATA, Stage, export_uri
-from bench.timing import middle, rates, take_turns
+from bench.timing import GIB, Cost, middle, rates, take_turns
 from bench.truth import require_equal
 
 _OF_NBDCOPY = Goal(0.6, of_ratio=True)
@@ -19,7 +19,11 @@ _OF_VIRTNBDBACKUP = Goal(3.0, of_ratio=True)
 def measure_full(stage: Stage) -> Iterator[Figure]:
     """Measure with everything in memory, where the engine is the limit."""
     contest = _Contest(stage, stage.folder / "full")
-    contestants = {"command": contest.command, "engine": contest.engine, "nbdcopy": contest.nbdcopy}
+    contestants: dict[str, Callable[[], Cost]] = {
+        "command": contest.command,
+        "engine": contest.engine,
+        "nbdcopy": contest.nbdcopy,
+    }
     if peers.installed(peers.VIRTNBDBACKUP):
         contestants["virtnbdbackup"] = contest.virtnbdbackup
     runs = take_turns(contestants, rounds=stage.plan.rounds)
@@ -29,6 +33,8 @@ def measure_full(stage: Stage) -> Iterator[Figure]:
     yield _speed(
         "full backup, command", speeds["command"], speeds, "virtnbdbackup", _OF_VIRTNBDBACKUP
     )
+    for peer in [name for name in contestants if name not in ("command", "engine")]:
+        yield _processor(runs["command"], runs[peer], peer, stage.plan.data)
     contest.clear()
 
 
@@ -53,39 +59,39 @@ class _Contest:
         self._made_engine: Engine | None = None
         folder.mkdir(exist_ok=True)
 
-    def command(self) -> float:
+    def command(self) -> Cost:
         """Run our command; its point must be what the source holds."""
         self._stage.forget_checkpoints()
         repository = self._stage.new_repository(self._folder)
-        seconds, point = self._stage.backup(repository, DATA, mode="full")
+        cost, point = self._stage.backup(repository, DATA, mode="full")
         with self._stage.export(DATA) as export:
             layer = self._stage.layer(repository, point, DATA)
             require_equal(layer, export_uri(export), result_format="qcow2")
         self._stage.clear(repository)
-        return seconds
+        return cost
 
-    def engine(self) -> float:
+    def engine(self) -> Cost:
         """Run our engine in this process."""
         self._stage.forget_checkpoints()
         if self._made_engine is None:
             self._made_engine = Engine(self._stage, DATA, self._folder / "engine")
         return self._made_engine.copy()
 
-    def nbdcopy(self) -> float:
+    def nbdcopy(self) -> Cost:
         """Run nbdcopy to a raw file."""
         self._stage.forget_checkpoints()
         into = self._folder / "copy.raw"
-        seconds = peers.copy_export(self._stage, DATA, into, synced=self._synced)
+        cost = peers.copy_export(self._stage, DATA, into, synced=self._synced)
         self._stage.clear(into)
-        return seconds
+        return cost
 
-    def virtnbdbackup(self) -> float:
+    def virtnbdbackup(self) -> Cost:
         """Run virtnbdbackup."""
         self._stage.forget_checkpoints()
         peer = peers.VirtNbdBackup(self._stage, self._folder / "set")
-        seconds = peer.backup(DATA, "full")
+        cost = peer.backup(DATA, "full")
         self._stage.clear(peer.folder)
-        return seconds
+        return cost
 
     def clear(self) -> None:
         """Remove what is left."""
@@ -112,4 +118,20 @@ def _speed(
         ours,
         theirs,
         note="" if theirs else f"{peer} is not installed",
+    )
+
+
+def _processor(ours: Sequence[Cost], theirs: Sequence[Cost], peer: str, data: int) -> Figure:
+    """Give the processor time per GiB: it says what a quiet machine would show."""
+    own = tuple(run.processor_s * GIB / data for run in ours)
+    other = tuple(run.processor_s * GIB / data for run in theirs)
+    return Figure(
+        "full backup, processor time per GiB, command",
+        "s",
+        Better.LOWER,
+        middle(own) or 0.0,
+        middle(other),
+        peer,
+        runs=own,
+        peer_runs=other,
     )

@@ -84,14 +84,14 @@ class Incremental:
 
     def _run(self, runs: _Runs, dirty: int | None) -> None:
         """Take one incremental of each chain."""
-        seconds, self._point = self._stage.backup(self._repository, DATA, mode="incremental")
-        runs.seconds.append(seconds)
+        cost, self._point = self._stage.backup(self._repository, DATA, mode="incremental")
+        runs.seconds.append(cost.seconds)
         if dirty is not None:
             sampled = sum(disk["sampled_blocks"] for disk in self._point["disks"]) * GRANULE
             runs.read_share.append((self._point["read_bytes"] + sampled) / dirty)
             runs.stored.append(self._point["stored_bytes"])
         if self._peer is not None:
-            runs.peer_seconds.append(self._peer.backup(DATA, "inc"))
+            runs.peer_seconds.append(self._peer.backup(DATA, "inc").seconds)
 
 
 def _seconds(name: str, runs: _Runs, goal: Goal | None) -> Figure:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.stage import Stage, export_uri
-from bench.timing import run_timed
+from bench.timing import Cost, run_timed
 from sendense.targets.qemunbd import QemuNbd
 
 NBDCOPY = "nbdcopy"
@@ -27,19 +27,19 @@ def installed(program: str) -> bool:
     return shutil.which(program) is not None
 
 
-def copy_export(stage: Stage, target: str, into: Path, *, synced: bool = False) -> float:
+def copy_export(stage: Stage, target: str, into: Path, *, synced: bool = False) -> Cost:
     """Copy one disk with nbdcopy to a raw file; only the copying is timed."""
     with stage.export(target) as export:
         flush = ["--flush"] if synced else []
-        return run_timed([NBDCOPY, *flush, export_uri(export), into]).seconds
+        return run_timed([NBDCOPY, *flush, export_uri(export), into]).cost
 
 
-def copy_layer(layer: Path, into: Path) -> float:
+def copy_layer(layer: Path, into: Path) -> Cost:
     """Copy a point's disk with nbdcopy through qemu-nbd; the server's start is timed too."""
     began = time.perf_counter()
     with _served(layer) as uri:
-        run_timed([NBDCOPY, uri, into])
-    return time.perf_counter() - began
+        done = run_timed([NBDCOPY, uri, into])
+    return Cost(time.perf_counter() - began, done.cost.processor_s)
 
 
 class VirtNbdBackup:
@@ -52,7 +52,7 @@ class VirtNbdBackup:
         # Given a transport (qemu+unix), it insists on a user and a password.
         self._uri = stage.host.uri.replace("qemu+unix:", "qemu:")
 
-    def backup(self, target: str, level: str) -> float:
+    def backup(self, target: str, level: str) -> Cost:
         """Back one disk up: ``full`` or ``inc``."""
         self._stage.hide_our_checkpoints()
         run_dir = self._stage.host.run_dir
@@ -60,16 +60,16 @@ class VirtNbdBackup:
             VIRTNBDBACKUP, "--uri", self._uri, "--domain", self._stage.vm.name, "--level", level,
             "--include", target, "--scratchdir", run_dir, "--socketfile", run_dir / "peer.sock",
             "--noprogress", "--output", self.folder,
-        ]).seconds  # fmt: skip
+        ]).cost  # fmt: skip
 
-    def restore(self, target: str, into: Path) -> float:
+    def restore(self, target: str, into: Path) -> Cost:
         """Restore one disk of the newest backup into a directory."""
         run_dir = self._stage.host.run_dir
         return run_timed([
             VIRTNBDRESTORE, "--uri", self._uri, "--input", self.folder, "--disk", target,
             "--socketfile", run_dir / "peer.sock", "--noprogress", "--output", into,
             "--logfile", self._stage.folder / "peer.log",
-        ]).seconds  # fmt: skip
+        ]).cost  # fmt: skip
 
 
 @contextmanager

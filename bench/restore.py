@@ -9,7 +9,7 @@ from bench import peers
 from bench.figures import Better, Figure, Goal
 from bench.incremental import Chains
 from bench.stage import DATA, Stage, export_uri
-from bench.timing import middle, rates, take_turns
+from bench.timing import Cost, middle, rates, take_turns
 from bench.truth import require_equal
 
 _OF_NBDCOPY = Goal(0.6, of_ratio=True)
@@ -18,7 +18,7 @@ _OF_NBDCOPY = Goal(0.6, of_ratio=True)
 def measure_restore(stage: Stage, chains: Chains) -> Iterator[Figure]:
     """Measure to raw and to QCOW2, beside plain copies of the same point."""
     contest = _Contest(stage, chains)
-    contestants: dict[str, Callable[[], float]] = {
+    contestants: dict[str, Callable[[], Cost]] = {
         "raw": lambda: contest.command("raw"),
         "qcow2": lambda: contest.command("qcow2"),
         "nbdcopy": contest.nbdcopy,
@@ -50,30 +50,30 @@ class _Contest:
         self._chains = chains
         self._into = stage.folder / "restored"
 
-    def command(self, image_format: str) -> float:
+    def command(self, image_format: str) -> Cost:
         """Run our command; what it restores must be what the source holds."""
         chains = self._chains
         arguments = restore_command(chains.point, chains.repository, self._into, image_format)
-        done, _ = self._stage.sendense(*arguments)
+        cost, _ = self._stage.sendense(*arguments)
         with self._stage.export(DATA) as export:
             result = self._into / f"{DATA}.{image_format}"
             require_equal(result, export_uri(export), result_format=image_format)
         self._stage.clear(self._into)
-        return done.seconds
+        return cost
 
-    def nbdcopy(self) -> float:
+    def nbdcopy(self) -> Cost:
         """Copy the point out of qemu-nbd."""
         self._into.mkdir()
         layer = self._stage.layer(self._chains.repository, self._chains.point, DATA)
-        seconds = peers.copy_layer(layer, self._into / "copy.raw")
+        cost = peers.copy_layer(layer, self._into / "copy.raw")
         self._stage.clear(self._into)
-        return seconds
+        return cost
 
-    def virtnbdrestore(self, peer: peers.VirtNbdBackup) -> float:
+    def virtnbdrestore(self, peer: peers.VirtNbdBackup) -> Cost:
         """Run virtnbdrestore on its own chain."""
-        seconds = peer.restore(DATA, self._into)
+        cost = peer.restore(DATA, self._into)
         self._stage.clear(self._into)
-        return seconds
+        return cost
 
 
 def _speed(

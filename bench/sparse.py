@@ -8,7 +8,7 @@ from pathlib import Path
 from bench import peers
 from bench.figures import Better, Figure, Goal
 from bench.stage import SPARSE, Stage
-from bench.timing import middle, rates, take_turns
+from bench.timing import Cost, middle, rates, take_turns
 from bench.truth import require_equal
 
 
@@ -17,17 +17,17 @@ def measure_sparse(stage: Stage) -> Iterator[Figure]:
     raw = stage.folder / "sparse.raw"
     last: list[Path] = []
 
-    def command() -> float:
+    def command() -> Cost:
         stage.forget_checkpoints()
         stage.clear(*(path for path in last))
         repository = stage.new_repository()
         last[:] = [repository]
-        seconds, point = stage.backup(repository, SPARSE, mode="full")
+        cost, point = stage.backup(repository, SPARSE, mode="full")
         if raw.exists():
             require_equal(stage.layer(repository, point, SPARSE), raw, result_format="qcow2")
-        return seconds
+        return cost
 
-    def nbdcopy() -> float:
+    def nbdcopy() -> Cost:
         stage.clear(raw)
         return peers.copy_export(stage, SPARSE, raw)
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import libvirt
 
-from bench.timing import BenchFailed, Timed, run_timed
+from bench.timing import BenchFailed, Cost, run_timed
 from sendense.model.export import DiskExport
 from sendense.model.survey import is_own
 from sendense_lab import CloudVm, DiskSpec, Lab
@@ -93,10 +93,10 @@ class Stage:
             "SENDENSE_STATE_DIR": str(self.folder / "state"),
         }
 
-    def sendense(self, *arguments: str | Path) -> tuple[Timed, dict[str, Any]]:
-        """Run our command line; gives the time it took and its JSON document."""
+    def sendense(self, *arguments: str | Path) -> tuple[Cost, dict[str, Any]]:
+        """Run our command line; gives what it took and its JSON document."""
         done = run_timed([SENDENSE, *arguments, "--json"], environment=self.environment)
-        return done, json.loads(done.output)
+        return done.cost, json.loads(done.output)
 
     def backup_command(
         self, repository: Path, target: str, *, mode: str = "auto"
@@ -107,13 +107,13 @@ class Stage:
 
     def backup(
         self, repository: Path, target: str, *, mode: str = "auto"
-    ) -> tuple[float, dict[str, Any]]:
-        """Back one disk up; gives the seconds of the whole command and the point."""
-        done, document = self.sendense(*self.backup_command(repository, target, mode=mode))
+    ) -> tuple[Cost, dict[str, Any]]:
+        """Back one disk up; gives what the whole command took, and the point."""
+        cost, document = self.sendense(*self.backup_command(repository, target, mode=mode))
         point: dict[str, Any] = document["results"][0]["point"]
         if point["warnings"] or (mode != "auto" and point["mode"] != mode):
             raise BenchFailed(f"this is not the backup that was to be measured: {point}")
-        return done.seconds, point
+        return cost, point
 
     def new_repository(self, where: Path | None = None) -> Path:
         """Make an empty repository."""

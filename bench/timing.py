@@ -7,23 +7,36 @@ are compared.  What one of them needs before or after its run is not timed.
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
+
+GIB = 1 << 30
 
 
 class BenchFailed(Exception):
     """A command failed, or a result is not what it has to be: there is nothing to report."""
 
 
+class Cost(NamedTuple):
+    """What one run took."""
+
+    seconds: float
+    """By the clock on the wall; the load of the machine is in it."""
+    processor_s: float
+    """Of the program and its children, whatever else runs.  QEMU's part is not in it."""
+
+
 @dataclass(frozen=True)
 class Timed:
     """A command that succeeded."""
 
-    seconds: float
+    cost: Cost
     output: str
 
 
@@ -31,6 +44,7 @@ def run_timed(
     command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None
 ) -> Timed:
     """Run a command to its end under the clock."""
+    before = _children_s()
     began = time.perf_counter()
     done = subprocess.run(
         [str(word) for word in command],
@@ -44,14 +58,14 @@ def run_timed(
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
         raise BenchFailed(f"{' '.join(map(str, command))} ended with {done.returncode}: {said}")
-    return Timed(seconds, done.stdout)
+    return Timed(Cost(seconds, _children_s() - before), done.stdout)
 
 
 def take_turns(
-    contestants: Mapping[str, Callable[[], float]], *, rounds: int
-) -> dict[str, tuple[float, ...]]:
-    """Run every contestant once a round; each gives its own seconds."""
-    runs: dict[str, list[float]] = {name: [] for name in contestants}
+    contestants: Mapping[str, Callable[[], Cost]], *, rounds: int
+) -> dict[str, tuple[Cost, ...]]:
+    """Run every contestant once a round; each tells its own cost."""
+    runs: dict[str, list[Cost]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
             runs[name].append(contestant())
@@ -63,6 +77,12 @@ def middle(runs: Sequence[float]) -> float | None:
     return median(runs) if runs else None
 
 
-def rates(runs: Sequence[float], amount: int) -> tuple[float, ...]:
-    """Turn seconds for ``amount`` bytes into GiB/s."""
-    return tuple(amount / (1 << 30) / seconds for seconds in runs)
+def rates(runs: Sequence[Cost], amount: int) -> tuple[float, ...]:
+    """Turn the times for ``amount`` bytes into GiB/s."""
+    return tuple(amount / GIB / run.seconds for run in runs)
+
+
+def _children_s() -> float:
+    """Give the processor time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

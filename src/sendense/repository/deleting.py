@@ -50,15 +50,16 @@ def delete(
     listing = list_machine(machine, trust_cache=False)
     state = _Points(machine, (*listing.points, *listing.deleting))
     readable = [name for name in point_ids if name not in listing.unreadable]
-    _check_unreadable(state, set(point_ids) - set(readable))
-    _check_merges(state, set(readable) | {point.id for point in listing.deleting})
-    for point_id in point_ids:
+    unreadable = set(point_ids) - set(readable)
+    going = {*point_ids, *(point.id for point in listing.deleting)}
+    _check_unreadable(state, unreadable, going)
+    _check_merges(state, going - unreadable)
+    for point_id in readable:
         folder = machine / point_id
-        if point_id in readable:
-            durable.move(folder / layout.MANIFEST, folder / layout.TOMBSTONE)
-            steps.reached("delete:tombstoned")
-        else:
-            state.remove(point_id)
+        durable.move(folder / layout.MANIFEST, folder / layout.TOMBSTONE)
+        steps.reached("delete:tombstoned")
+    for point_id in unreadable:
+        state.remove(point_id)
     finish(machine, lock=lock, progress=progress)
     return tuple(point_ids)
 
@@ -127,10 +128,10 @@ class _Points:
         self._points.pop(point_id, None)
 
 
-def _check_unreadable(state: _Points, names: set[str]) -> None:
-    """Let a point without a readable manifest go only if nobody needs it."""
+def _check_unreadable(state: _Points, names: set[str], going: set[str]) -> None:
+    """Let a point without a readable manifest go only if nobody who stays needs it."""
     for name in names:
-        if state.dependents(name):
+        if state.needed_by_others(name, going):
             raise Damaged(
                 f"the manifest of point {name} is damaged, and others need its data",
                 hint="delete the points that are laid over it together with it",

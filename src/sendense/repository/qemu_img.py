@@ -1,7 +1,8 @@
 """The two things that ``qemu-img`` does here: commit a layer downwards, check an image.
 
-Both run as children with explicit formats, so that no image is ever probed.  The
-caller has checked the backing names in the headers before: QEMU follows them.
+Both run as children with explicit formats, so that no image is ever probed.  A check
+opens one file alone.  A commit follows the backing names in the headers, which the
+caller has held against the manifests right before.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def commit(upper: Path, lower: Path, *, lock: Lock, progress: ProgressListener) 
     these files until it has ended.
     """
     # A commit that was killed may have left clusters that nothing uses.
-    _run([PROGRAM, "check", "-q", "-f", "qcow2", "-r", "leaks", str(lower)], lock, accept={0, 3})
+    _run([PROGRAM, "check", "-q", "-r", "leaks", _alone(lower)], lock, accept={0, 3})
     total = upper.stat().st_size
     started = clock.monotonic()
     command = [PROGRAM, "commit", "-p", "-d", "-f", "qcow2", str(upper)]
@@ -46,7 +47,7 @@ def commit(upper: Path, lower: Path, *, lock: Lock, progress: ProgressListener) 
 
 def check(path: Path) -> str | None:
     """Check an image's metadata; give what is wrong with it."""
-    command = [PROGRAM, "check", "-f", "qcow2", "-U", "--output=json", str(path)]
+    command = [PROGRAM, "check", "-U", "--output=json", _alone(path)]
     try:
         result = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError as error:
@@ -94,6 +95,16 @@ def _judge(command: list[str], status: int, message: bytes) -> None:
     if '"write" lock' in text or "lock" in text.lower():
         raise Busy(f"another program has an image of the repository open: {text}")
     raise Damaged(f"{command[0]} {command[1]} failed on {command[-1]}: {text}", file=command[-1])
+
+
+def _alone(path: Path) -> str:
+    """Name an image so that QEMU opens it without its backing file."""
+    node = {
+        "driver": "qcow2",
+        "backing": None,
+        "file": {"driver": "file", "filename": str(path)},
+    }
+    return f"json:{json.dumps(node)}"
 
 
 def _missing() -> Unsupported:

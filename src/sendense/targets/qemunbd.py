@@ -16,7 +16,9 @@ to that:
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -33,6 +35,8 @@ _log = logging.getLogger(__name__)
 _EXPORT = "disk"
 _START_S = 30.0
 _END_S = 2.0
+_PREFIX = "sendense-nbd-"
+_YOUNG_S = 60.0
 _STEP_S = 0.005
 
 
@@ -50,11 +54,11 @@ class QemuNbd:
     ) -> None:
         """Start the child; it is ready when this returns."""
         # Private, because whoever reaches the socket may write; short, as 107 bytes are the most.
-        self._folder = tempfile.TemporaryDirectory(prefix="sendense-")
+        self._folder = _PrivateFolder()
         self._path = path
-        self.socket = f"{self._folder.name}/nbd"
-        self._complaint = Path(self._folder.name, "complaint")
-        self._ready = Path(self._folder.name, "pid")
+        self.socket = str(self._folder.path / "nbd")
+        self._complaint = self._folder.path / "complaint"
+        self._ready = self._folder.path / "pid"
         options = ["--discard=unmap", "--detect-zeroes=off"] if writable else ["--read-only"]
         options += ["--bitmap", bitmap] if bitmap is not None else []
         command = [
@@ -67,7 +71,7 @@ class QemuNbd:
             self._await_start()
         except BaseException:
             self._kill()
-            self._folder.cleanup()
+            self._folder.remove()
             raise
 
     def __enter__(self) -> Self:
@@ -77,7 +81,7 @@ class QemuNbd:
     def __exit__(self, *_details: object) -> None:
         """End the child, whatever it does."""
         self._kill()
-        self._folder.cleanup()
+        self._folder.remove()
 
     def export(self, target: str, size: int, *, dirty_context: str | None = None) -> DiskExport:
         """Describe what is served."""
@@ -140,3 +144,43 @@ class QemuNbd:
             _log.debug("qemu-nbd (process %d) did not end; killing it", process.pid)
             process.kill()
             process.wait()
+
+
+class _PrivateFolder:
+    """A directory for the socket, which the next child sweeps if we are killed.
+
+    A lock on the directory, which the kernel frees however we die, tells the
+    living from the dead; a young one may be about to be locked.
+    """
+
+    def __init__(self) -> None:
+        for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+            _sweep(left)
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def remove(self) -> None:
+        """Remove it with all that is in it."""
+        if self._lock >= 0:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _sweep(left: Path) -> None:
+    try:
+        # Not through a symbolic link: anybody may put one into the temporary directory.
+        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        found = os.fstat(lock)
+        old = clock.now().timestamp() - found.st_mtime > _YOUNG_S
+        if old and found.st_uid == os.geteuid():
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    except BlockingIOError:
+        _log.debug("%s belongs to a restore that runs", left)
+    finally:
+        os.close(lock)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -33,18 +34,26 @@ def create(path: Path, *options: str, size: str = "8M") -> str:
 
 
 @contextmanager
-def opened(path: str, socket: Path, *options: str) -> Iterator[None]:
+def opened(path: str, at: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Let another program have the image open."""
-    command = ["qemu-nbd", "-t", "-f", "qcow2", *options, "-k", str(socket), path]
+    command = ["qemu-nbd", "-t", "-f", "qcow2", *options, "-k", str(at), path]
     with subprocess.Popen(command) as process:
         try:
-            deadline = time.monotonic() + 10
-            while not socket.exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            yield
+            wait_for_greeting(at)
+            yield process
         finally:
             process.terminate()
+
+
+def wait_for_greeting(path: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+            client.connect(str(path))
+            if client.recv(8) == b"NBDMAGIC":
+                return
+        time.sleep(0.01)
+    raise AssertionError("qemu-nbd did not answer")
 
 
 def test_a_chain_with_bitmaps_and_snapshots(tmp_path):
@@ -116,11 +125,9 @@ def test_an_image_in_use_is_busy_for_everybody(tmp_path):
 def test_a_bitmap_that_qemu_did_not_save_is_inconsistent(tmp_path):
     path = create(tmp_path / "image")
     images.add_bitmap(path, "sendense-1", granularity=65536)
-    command = ["qemu-nbd", "-t", "-f", "qcow2", "-k", str(tmp_path / "socket"), path]
-    with subprocess.Popen(command) as process:
-        while not (tmp_path / "socket").exists():
-            time.sleep(0.01)
+    with opened(path, tmp_path / "socket") as process:
         process.kill()
+        process.wait()
     (bitmap,) = images.image_chain(path, "qcow2")[0].bitmaps
     assert bitmap.inconsistent
     assert not bitmap.recording
@@ -146,7 +153,7 @@ def test_a_raw_disk_is_never_probed(tmp_path):
     """A guest may write a qcow2 header, with any backing file, into its raw disk."""
     raw = Path(create(tmp_path / "raw", "-u", "-b", "/etc/shadow", "-F", "raw"))
     (found,) = images.image_chain(str(raw), "raw")
-    assert (found.format, found.backing, found.size) == ("raw", None, raw.stat().st_size)
+    assert (found.format, found.backing, found.size) == ("raw", None, 197120)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +180,7 @@ def test_a_tool_that_hangs_is_given_up():
 def test_a_tool_that_is_missing_says_what_to_install():
     with pytest.raises(NotFound) as caught:
         images.run_tool(["no-such-program"])
-    assert "install" in caught.value.hint
+    assert "install" in (caught.value.hint or "")
 
 
 def test_the_size_of_a_device(tmp_path):

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -149,6 +150,23 @@ def test_the_child_dies_with_us_even_before_a_connection(overlay):
         time.sleep(0.02)
     with QemuNbd(str(overlay), image_format="qcow2", writable=True):
         pass
+
+
+def test_what_a_killed_run_left_is_swept_and_the_living_is_not(overlay, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    (tmp_path / "t" / "sendense-nbd-dead").mkdir(parents=True)
+    (tmp_path / "t" / "sendense-nbd-dead" / "nbd").touch()
+    (tmp_path / "t" / "sendense-nbd-young").mkdir()
+    (tmp_path / "t" / "sendense-nbd-link").symlink_to(tmp_path)
+    os.utime(tmp_path / "t" / "sendense-nbd-dead", (0, 0))
+    with QemuNbd(str(overlay), image_format="qcow2", writable=False) as first:
+        os.utime(Path(first.socket).parent, (0, 0))
+        with QemuNbd(str(overlay), image_format="qcow2", writable=False) as second:
+            assert Path(first.socket).exists()
+            assert Path(second.socket).exists()
+    left = {path.name for path in (tmp_path / "t").iterdir()}
+    assert left == {"sendense-nbd-young", "sendense-nbd-link"}
+    assert overlay.exists()
 
 
 def alive(pid):

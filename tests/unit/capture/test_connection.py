@@ -71,7 +71,10 @@ def test_an_unknown_number_is_not_guessed():
 
 
 def test_an_error_without_fields_keeps_its_words():
-    error = connections.translate(libvirt.libvirtError("virDomainGetInfo() failed"), "doing it")
+    raised = libvirt.libvirtError("virDomainGetInfo() failed")
+    # The binding fills a new error from the last one of this thread.
+    raised.err, raised.args = None, ("virDomainGetInfo() failed",)
+    error = connections.translate(raised, "doing it")
     assert "virDomainGetInfo" in error.message
 
 
@@ -90,7 +93,7 @@ def test_the_holder_of_the_job_lock_is_named():
 def test_a_refused_daemon_says_where():
     with pytest.raises(Unavailable, match="/nonexistent") as caught:
         connections.connect("qemu+unix:///system?socket=/nonexistent")
-    assert "systemctl" in caught.value.hint
+    assert "systemctl" in (caught.value.hint or "")
 
 
 def test_errors_names_what_was_done():
