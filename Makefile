@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # The host side: what has to run on Python 3.9.
-HOST_SIDE := $(wildcard src/sendense/__init__.py $(addsuffix .py,$(addprefix src/sendense/,errors units clock log steps)) \
+HOST_SIDE := $(wildcard src/sendense/__init__.py $(addsuffix .py,$(addprefix src/sendense/,errors units clock log steps shield)) \
 	$(addprefix src/sendense/,model capture))
 # Only what is there: a folder without a Python file is no folder to a checker.
 SOURCES := $(foreach folder,src tests tools demo bench,$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))

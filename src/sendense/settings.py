@@ -2,8 +2,8 @@
 
 The file is ``/etc/sendense/sendense.yaml``, or the one that ``SENDENSE_CONFIG``
 names.  Every setting can be given as ``SENDENSE_<NAME>`` in the environment,
-and an option of the command line wins over both.  A setting that does not exist
-is an error: a typing mistake must not leave the default in force in silence.
+and an option of the command line wins over both.  A setting in the file
+that does not exist is an error: a typing mistake must not leave the default in force in silence.
 ``docs/settings.md`` lists them all.
 """
 
@@ -31,7 +31,13 @@ DEFAULT_FILE = Path("/etc/sendense/sendense.yaml")
 
 
 def _size(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_size(value)
+    except Rejected as error:
+        # As pydantic wants it: its own error then names the setting.
+        raise ValueError(f"{error.message}; {error.hint}") from error
 
 
 Size = Annotated[int, BeforeValidator(_size)]

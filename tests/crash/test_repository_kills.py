@@ -13,7 +13,6 @@ import pytest
 
 from sendense import steps
 from sendense.errors import OutOfSpace
-from sendense.repository import qemu_img
 from sendense.repository.opening import open_repository
 from tests.crash.repository_site import (
     NEXT_A,
@@ -50,7 +49,7 @@ def _back_up(folder):
 
 
 def _steps_of(action):
-    seen = []
+    seen: list[str] = []
     steps.listen(seen.append)
     try:
         action()
@@ -136,7 +135,7 @@ def _slow_merge(folder, *, kill_qemu):
             os.kill(child, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    qemu_img.subprocess.Popen = start
+    subprocess.Popen = start  # type: ignore[assignment, misc]
     open_repository(str(folder)).delete(["p1"])
 
 

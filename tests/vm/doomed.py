@@ -13,11 +13,10 @@ import signal
 import sys
 from pathlib import Path
 
-from sendense.repository.opening import open_repository
-
 from sendense import steps
 from sendense.capture.host import Host
 from sendense.model.point import Consistency
+from sendense.repository.opening import open_repository
 from sendense.settings import Settings
 from sendense.workflows.backup import Backup
 from sendense.workflows.planning import BackupRequest

@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sendense.repository.opening import create_repository, open_repository
-
 from sendense import steps
 from sendense.capture.bitmaps import query_images
 from sendense.capture.checkpoints import own_names
@@ -28,6 +26,7 @@ from sendense.capture.images import image_chain
 from sendense.capture.journal import stale_machines
 from sendense.model.point import Consistency, RecoveryPoint
 from sendense.model.survey import is_own
+from sendense.repository.opening import create_repository, open_repository
 from sendense.repository.protocol import Repository, VerifyLevel
 from sendense.settings import Settings
 from sendense.workflows.backup import Backup, BackupResult

@@ -8,11 +8,11 @@ import subprocess
 
 import libvirt_qemu
 import pytest
-from sendense.repository.opening import create_repository
 
 from sendense.capture.bitmaps import query_images
 from sendense.capture.host import Host
 from sendense.model.decision import Mode, Reason
+from sendense.repository.opening import create_repository
 from sendense.workflows.release import release
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.lab import DiskSpec

@@ -96,6 +96,19 @@ class Host:
             domain = self.connection.lookupByUUIDString(machine.uuid)
         return survey_running(domain)
 
+    def start_known(self, uuid: str) -> None:
+        """Start a machine that libvirt keeps."""
+        with connections.errors("starting the machine"):
+            self.connection.lookupByUUIDString(uuid).create()
+
+    def start_from_xml(self, xml: str, *, persistent: bool) -> None:
+        """Start a machine from its XML; libvirt keeps a persistent one."""
+        with connections.errors("starting the machine"):
+            if persistent:
+                self.connection.defineXML(xml).create()
+            else:
+                self.connection.createXML(xml, 0)
+
     def capture(
         self, plan: CapturePlan, entry: JournalEntry
     ) -> Union[OnlineCapture, OfflineCapture]:

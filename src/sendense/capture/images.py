@@ -127,8 +127,15 @@ def image_chain(
 
 
 def ensure_unused(path: str, image_format: str, *, timeout_s: float = _TIMEOUT_S) -> None:
-    """Raise :class:`Busy` while anybody, on any host that shares its locks, writes the image."""
+    """Raise :class:`Busy` while anybody, on any host that shares its locks, writes the image.
+
+    A raw image may be *read* beside its writer, so for raw the lock shows only to who
+    asks to write as well (measured: ``qemu-img info -f raw`` succeeds beside a running
+    QEMU).  Asking changes nothing.
+    """
     command = ["qemu-img", "info", "--output=json", "-f", image_format, "--", path]
+    if image_format == "raw":
+        command = ["qemu-io", "-f", "raw", "-c", "quit", "--", path]
     _qemu_img(command, path=path, timeout_s=timeout_s)
 
 
@@ -212,7 +219,7 @@ def failure_of(complaint: str, path: str) -> SendenseError:
         if words in complaint:
             what = f"the image {path} is in use" if kind is Busy else f"the image {path}"
             return kind(f"{what}: {said}", hint=hint, path=path)
-    if "requires" in complaint and "regular file" in complaint:
+    if "Is a directory" in complaint or "regular file" in complaint:
         return Unsupported(f"{path} is neither a file nor a block device: {said}", path=path)
     return SendenseError(f"the image {path}: {said}", path=path)
 

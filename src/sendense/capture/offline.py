@@ -46,6 +46,7 @@ from sendense.model.machine import PowerState, SourceKind
 from sendense.model.plan import CapturePlan, DiskPlan
 from sendense.model.point import Consistency
 from sendense.model.survey import DiskSurvey, is_own
+from sendense.shield import shielded
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class OfflineCapture:
         self._stillness.check()
         self._servers.check()
 
+    @shielded()
     def commit(self, *, drop: Sequence[str]) -> tuple[str, ...]:
         """End the capture and drop the superseded bitmaps; see the protocol."""
         self._committed = True
@@ -285,6 +287,7 @@ class OfflineCapture:
             ):
                 images.remove_bitmap_if_idle(survey.disk.path, name)
 
+    @shielded()
     def _roll_back(self) -> None:
         """Take the capture back; what cannot be settled now stays in the journal."""
         self._servers.stop()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
@@ -33,6 +34,7 @@ from sendense.model.export import DiskExport
 from sendense.model.plan import CapturePlan
 from sendense.model.point import Consistency
 from sendense.model.survey import is_own
+from sendense.shield import shielded
 from sendense.units import KIB, format_size
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ class OnlineCapture:
         """Raise what the watchdog found."""
         self._watchdog.check()
 
+    @shielded()
     def commit(self, *, drop: Sequence[str]) -> tuple[str, ...]:
         """End the job and drop the superseded checkpoints; see the protocol."""
         self._committed = True
@@ -162,14 +165,7 @@ class OnlineCapture:
         precreated = self._link.call("preparing bitmaps", self._precreate_bitmaps)
         steps.reached("bitmaps-prepared")
         warnings: list[str] = []
-        reached = self._freeze(warnings)
-        try:
-            steps.reached("frozen")
-            taken_at = clock.now()
-            self._begin_job(with_checkpoint=not precreated)
-            steps.reached("job-begun")
-        finally:
-            self._thaw(warnings)
+        taken_at, reached = self._freeze_and_begin(warnings, with_checkpoint=not precreated)
         steps.reached("thawed")
         if precreated:
             self._link.call(
@@ -180,6 +176,21 @@ class OnlineCapture:
             )
         self.moment = Moment(taken_at, reached, self._freezer.frozen_s, tuple(warnings))
         self._describe()
+
+    @shielded()
+    def _freeze_and_begin(
+        self, warnings: list[str], *, with_checkpoint: bool
+    ) -> tuple[datetime, Consistency]:
+        """Freeze, begin, thaw at once; gives the moment, and the consistency reached."""
+        reached = self._freeze(warnings)
+        try:
+            steps.reached("frozen")
+            taken_at = clock.now()
+            self._begin_job(with_checkpoint=with_checkpoint)
+            steps.reached("job-begun")
+        finally:
+            self._thaw(warnings)
+        return taken_at, reached
 
     def _prepare_checkpoints(self, domain: Any) -> None:
         """Drop what is broken of ours, and make libvirt know the bases."""
@@ -291,6 +302,7 @@ class OnlineCapture:
         ):
             checkpoints.drop(domain, name)
 
+    @shielded()
     def _roll_back(self) -> None:
         """Take the capture back; what cannot be settled now stays in the journal."""
         self._watchdog.stop()

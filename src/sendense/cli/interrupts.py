@@ -16,6 +16,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from sendense import shield
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -61,6 +63,9 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.cancelled:
             self._say("still taking back what this run did; please wait")
+            return
+        if shield.active():
+            self._say(f"{signal.Signals(number).name}: the run is ending; please wait")
             return
         self.cancelled = True
         self._say(f"{signal.Signals(number).name}: stopping, and taking back what this run did")

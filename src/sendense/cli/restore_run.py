@@ -9,9 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sendense import log
-from sendense.capture import connection as connections
 from sendense.capture.host import Host
-from sendense.capture.journal import claim
 from sendense.cli.points import confirm
 from sendense.cli.restore_view import plan_parts, planned_report, restored_report
 from sendense.cli.run import Run
@@ -21,9 +19,9 @@ from sendense.model.point import PointState, RecoveryPoint
 from sendense.model.restoring import RestorePlan
 from sendense.repository.protocol import Repository
 from sendense.settings import Settings
-from sendense.targets.domainxml import Identity, ShapedDomain
+from sendense.targets.domainxml import Identity
 from sendense.transfer.throttle import Throttle
-from sendense.workflows.backup import reap_entry
+from sendense.workflows.claiming import claimed
 from sendense.workflows.points import LATEST, find_point, require_good
 from sendense.workflows.restore import (
     Destination,
@@ -34,6 +32,7 @@ from sendense.workflows.restore import (
     plan_restore,
     run_restore,
 )
+from sendense.workflows.starting import HostStarter
 
 
 @dataclass(frozen=True)
@@ -61,27 +60,6 @@ class RestoreOrder:
     def in_place(self) -> bool:
         """Tell whether the machine's own disks are overwritten."""
         return self.folder is None and not self.devices
-
-
-@dataclass(frozen=True)
-class _Starter:
-    """Starts the restored machine on this host."""
-
-    host: Host
-    point: RecoveryPoint
-    in_place: bool
-
-    def start(self, domain: ShapedDomain) -> None:
-        known = {machine.uuid for machine in self.host.machines()}
-        with connections.errors(f"starting {domain.name}"):
-            connection = self.host.connection
-            if self.in_place and domain.uuid in known:
-                # As it is defined now: only its disks were restored.
-                connection.lookupByUUIDString(domain.uuid).create()
-            elif self.point.machine.persistent:
-                connection.defineXML(domain.xml).create()
-            else:
-                connection.createXML(domain.xml, 0)
 
 
 def restore_point(run: Run, order: RestoreOrder) -> None:
@@ -117,25 +95,9 @@ def _destination(host: Host, point: RecoveryPoint, order: RestoreOrder) -> Itera
     elif order.devices:
         yield ToDevices(order.devices, order.allow_larger)
     else:
-        with _claimed(point.machine, order.settings, host):
+        with claimed(point.machine, order.settings, "restore"):
             # Looked at under the claim: it may have been started while we waited.
             yield InPlace(_machine(host, point, order), order.allow_larger)
-
-
-@contextmanager
-def _claimed(machine: Machine, settings: Settings, host: Host) -> Iterator[None]:
-    """Hold the claim on a machine, with what a dead run left of it taken back."""
-    entry = claim(
-        settings.state_dir,
-        machine.uuid,
-        operation=f"restore of {machine.name}",
-        wait_s=host.settings.lock_wait_s,
-    )
-    try:
-        reap_entry(entry, agent_timeout_s=settings.agent_timeout)
-        yield
-    finally:
-        entry.release()
 
 
 def _machine(host: Host, point: RecoveryPoint, order: RestoreOrder) -> Machine:
@@ -180,6 +142,6 @@ def _restore(
             repository,
             options=options,
             listener=listener,
-            starter=_Starter(host, plan.point, order.in_place) if order.start else None,
+            starter=HostStarter(host, plan.point, order.in_place) if order.start else None,
         )
     run.show(restored_report(result))

@@ -36,9 +36,9 @@ class Progress:
 class ProgressListener(Protocol):
     """Takes progress; called from several threads, must return quickly and never raise."""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress, /) -> None:
         """Take one report."""
 
 
-def silent(progress: Progress) -> None:
+def silent(progress: Progress, /) -> None:
     """Listen to nothing."""

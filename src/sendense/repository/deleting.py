@@ -47,6 +47,7 @@ def delete(
     machine: Path, point_ids: Sequence[str], *, lock: Lock, progress: ProgressListener
 ) -> tuple[str, ...]:
     """Delete points of one machine, of which the caller holds both locks."""
+    merging.read_journal(machine)  # damage there shows before anything is changed
     listing = list_machine(machine, trust_cache=False)
     state = _Points(machine, (*listing.points, *listing.deleting))
     readable = [name for name in point_ids if name not in listing.unreadable]
@@ -155,12 +156,12 @@ def _check_merges(state: _Points, going: set[str]) -> None:
 
 
 def _needed_journal(state: _Points, going: set[str]) -> merging.Journal | None:
-    """Give the merge under way; drop it if the point that it is for goes as well."""
+    """Give the merge under way; drop it if nobody who stays needs it."""
     journal = merging.read_journal(state.machine)
     if journal is None:
         return None
     gone = not (state.machine / journal.child).exists()
-    if gone or (journal.child in going and not state.dependents(journal.child)):
+    if gone or (journal.child in going and not state.needed_by_others(journal.child, going)):
         merging.drop_journal(state.machine)
         return None
     return journal

@@ -88,8 +88,14 @@ def drop_journal(machine: Path) -> None:
 
 
 def concerns(machine: Path, point_id: str) -> bool:
-    """Tell whether a point reads layers of the merge under way."""
-    journal = read_journal(machine)
+    """Tell whether a point reads layers of the merge under way.
+
+    Where the journal cannot be read, the layers' own checks have to tell.
+    """
+    try:
+        journal = read_journal(machine)
+    except Damaged:
+        return False
     if journal is None:
         return False
     point = load_point(machine, point_id)

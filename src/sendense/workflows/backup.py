@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from sendense import clock, steps
 from sendense.capture.host import Host
-from sendense.capture.journal import Facts, JournalEntry, claim
-from sendense.capture.reaper import reap
+from sendense.capture.journal import JournalEntry
 from sendense.capture.session import CaptureSession
-from sendense.errors import NotFound, StrictWarning
+from sendense.errors import StrictWarning
 from sendense.model.decision import Mode
 from sendense.model.machine import Machine
 from sendense.model.plan import CapturePlan
 from sendense.model.point import DiskImage, RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
-from sendense.repository.opening import open_repository
 from sendense.repository.protocol import PointDraft, PointWriter, Repository
 from sendense.settings import Settings
+from sendense.shield import shielded
+from sendense.targets.marks import half_restored
+from sendense.units import format_size
+from sendense.workflows.claiming import claimed
 from sendense.workflows.copying import CopyRun
 from sendense.workflows.planning import BackupRequest, plan_backup, superseded
 
@@ -68,21 +69,12 @@ class Backup:
     def run(self, machine: Machine, *, listener: ProgressListener = silent) -> BackupResult:
         """Back the machine up; raises where no point was made, and takes everything back."""
         began = clock.monotonic()
-        entry = claim(
-            self._settings.state_dir,
-            machine.uuid,
-            operation=f"backup of {machine.name}",
-            wait_s=self._host.settings.lock_wait_s,
-        )
-        try:
-            repaired = reap_entry(entry, agent_timeout_s=self._settings.agent_timeout)
+        with claimed(machine, self._settings, "backup") as claim:
             plan = self.plan(machine)
             skip = self._reason_to_skip(plan)
             if skip is not None:
-                return BackupResult(plan, None, skip, (), repaired)
-            point, late = self._capture(plan, entry, listener, began=began)
-        finally:
-            entry.release()
+                return BackupResult(plan, None, skip, (), claim.repaired)
+            point, late = self._capture(plan, claim.entry, listener, began=began)
         warnings = (*point.warnings, *late)
         for warning in warnings:
             log.info("warning: %s", warning)
@@ -92,12 +84,13 @@ class Backup:
                 hint="the point is kept; leave --strict out to accept warnings",
                 point=point.id,
             )
-        return BackupResult(plan, point, None, warnings, repaired)
+        return BackupResult(plan, point, None, warnings, claim.repaired)
 
     def _reason_to_skip(self, plan: CapturePlan) -> str | None:
         least = self._request.least_bytes
         if plan.mode is Mode.INCREMENTAL and plan.estimated_bytes < least:
-            return f"about {plan.estimated_bytes} bytes changed, fewer than the {least} asked for"
+            changed = format_size(plan.estimated_bytes)
+            return f"about {changed} changed, less than the {format_size(least)} asked for"
         return None
 
     def _capture(
@@ -125,14 +118,18 @@ class Backup:
             self._attach(writer, session)
             session.check()
             draft = self._draft(plan, session, images, alarms, began=began)
-            point = writer.commit(draft)
-            steps.reached("point-committed")
-            drop = superseded((*self._repository.points(plan.survey.machine.uuid),))
-            late = session.commit(drop=drop)
+            # From here on the run only ends well: a signal must not part the point from its
+            # checkpoint, which the next incremental starts from.
+            with shielded():
+                point = writer.commit(draft)
+                steps.reached("point-committed")
+                drop = superseded(self._repository.points(plan.survey.machine.uuid))
+                late = session.commit(drop=drop)
         return point, late
 
     def _attach(self, writer: PointWriter, session: CaptureSession) -> None:
-        writer.attach("domain.xml", session.domain_xml.encode())
+        if session.domain_xml:
+            writer.attach("domain.xml", session.domain_xml.encode())
         if session.nvram is not None:
             writer.attach("nvram.fd", session.nvram)
 
@@ -149,6 +146,7 @@ class Backup:
         warnings = [*session.moment.warnings, *alarms]
         if machine.tpm:
             warnings.append("the state of its TPM is not part of the point")
+        warnings.extend(self._half_restored(machine))
         modes = {image.decision.mode for image in images}
         return PointDraft(
             machine=machine,
@@ -163,19 +161,12 @@ class Backup:
             versions=self._host.versions,
         )
 
-
-def is_committed(facts: Facts) -> bool:
-    """Tell whether the point of a dead run is in its repository."""
-    location = facts.get("repository")
-    if not location or not Path(location).exists():
-        return False
-    try:
-        open_repository(location).point(facts["point"])
-    except NotFound:
-        return False
-    return True
-
-
-def reap_entry(entry: JournalEntry, *, agent_timeout_s: int) -> tuple[str, ...]:
-    """Take back what a dead run left, as far as the claimed ``entry`` tells."""
-    return reap(entry, is_committed=is_committed, agent_timeout_s=agent_timeout_s)
+    def _half_restored(self, machine: Machine) -> list[str]:
+        """Name the disks that an interrupted restore left neither old nor new."""
+        paths = {disk.path: disk.target for disk in machine.disks}
+        return [
+            f"disk {paths[mark.path]} was being restored from {mark.point}, which did not "
+            "complete: this point holds what was left"
+            for mark in half_restored(self._settings.state_dir)
+            if mark.path in paths
+        ]

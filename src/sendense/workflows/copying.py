@@ -33,6 +33,8 @@ from sendense.transfer.throttle import Throttle
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
+_MOST_CONNECTIONS = 64
+"""Of one run to QEMU's NBD server, whose 101st connection blocks for ever."""
 
 
 class CopyRun:
@@ -55,7 +57,7 @@ class CopyRun:
         self._stop = threading.Event()
         self._alarms: list[str] = []
         self._options = CopyOptions(
-            connections=settings.connections,
+            connections=min(settings.connections, _MOST_CONNECTIONS // settings.parallel_disks),
             stall_s=settings.stall_timeout,
             throttle=Throttle(settings.bandwidth_limit),
         )

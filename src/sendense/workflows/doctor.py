@@ -8,12 +8,13 @@ from sendense.capture.probe import examine_host, prepare_folders
 from sendense.errors import Busy
 from sendense.model.finding import Finding, Level
 from sendense.settings import Settings
-from sendense.workflows.backup import reap_entry
+from sendense.targets.marks import half_restored
+from sendense.workflows.claiming import reap_entry
 
 
 def examine(host: Host, settings: Settings) -> tuple[Finding, ...]:
     """Look at everything a capture needs; changes nothing."""
-    return (*examine_host(host.settings), *_dead_runs(settings))
+    return (*examine_host(host.settings), *_dead_runs(settings), *_half_restored(settings))
 
 
 def repair(host: Host, settings: Settings) -> tuple[str, ...]:
@@ -52,3 +53,17 @@ def _dead_runs(settings: Settings) -> tuple[Finding, ...]:
             )
         entry.release()
     return tuple(findings)
+
+
+def _half_restored(settings: Settings) -> tuple[Finding, ...]:
+    """Name the disks that an interrupted restore left neither old nor new."""
+    return tuple(
+        Finding(
+            check="half-restored",
+            level=Level.PROBLEM,
+            message=f"the restore of {mark.machine} onto {mark.path} did not complete "
+            f"({mark.state}, since {mark.since})",
+            fix=f"sendense restore {mark.point} with the same destination again",
+        )
+        for mark in half_restored(settings.state_dir)
+    )

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sendense.capture.host import Host
-from sendense.capture.journal import claim
 from sendense.capture.releasing import release_running, release_stopped
 from sendense.model.machine import Machine, PowerState
 from sendense.settings import Settings
-from sendense.workflows.backup import reap_entry
+from sendense.workflows.claiming import claimed
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,9 @@ class ReleaseResult:
 
 def release(host: Host, settings: Settings, machine: Machine) -> ReleaseResult:
     """Remove our checkpoints and bitmaps from a machine, running or stopped."""
-    entry = claim(
-        settings.state_dir,
-        machine.uuid,
-        operation=f"release of {machine.name}",
-        wait_s=host.settings.lock_wait_s,
-    )
-    try:
-        repaired = reap_entry(entry, agent_timeout_s=settings.agent_timeout)
+    with claimed(machine, settings, "release") as claim:
         if machine.power is PowerState.STOPPED:
             dropped = release_stopped(machine)
         else:
             dropped = release_running(host.settings.uri, machine)
-    finally:
-        entry.release()
-    return ReleaseResult(machine, dropped, repaired)
+    return ReleaseResult(machine, dropped, claim.repaired)

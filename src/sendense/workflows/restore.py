@@ -26,7 +26,7 @@ from typing import Protocol
 from sendense import clock, steps
 from sendense.capture import images
 from sendense.errors import NotFound, Rejected, SendenseError
-from sendense.model.machine import Machine, SourceKind
+from sendense.model.machine import Machine, PowerState, SourceKind
 from sendense.model.point import DiskImage, RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
 from sendense.model.restoring import (
@@ -148,6 +148,10 @@ def _files_beside(point: RecoveryPoint) -> tuple[str, ...]:
 
 def _occupants(machine: Machine) -> list[Occupant]:
     """Look at the images of a machine that is off; one that is in use raises Busy."""
+    if machine.power is not PowerState.STOPPED:
+        raise Rejected(
+            f"{machine.name} runs", hint="stop it first, or restore to new files with --output"
+        )
     found = []
     for disk in machine.disks:
         if disk.kind is SourceKind.NETWORK:

@@ -23,6 +23,7 @@ from sendense.capture.probe import (
 from sendense.capture.session import HostSettings
 from sendense.model.finding import Finding, Level
 from sendense_lab.cloud_vm import CloudVm
+from sendense_lab.commands import wait_until
 from sendense_lab.hypervisor import Hypervisor
 from sendense_lab.lab import DiskSpec, Lab
 from sendense_lab.pool import MIB
@@ -113,7 +114,7 @@ def test_a_job_of_a_dead_run_a_living_one_and_a_foreign_one(
         assert "another program" in foreign.message
     finally:
         plain.domain.abortJob()
-    assert about(bench.settings, "job") == []
+    wait_until(lambda: about(bench.settings, "job") == [], "the end of the job", timeout_s=5)
 
 
 def test_broken_bitmaps_are_named(bench: Bench, plain: CloudVm, host: Hypervisor) -> None:

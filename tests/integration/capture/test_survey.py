@@ -16,6 +16,7 @@ from sendense.errors import Busy, Unsupported
 from sendense.model.machine import Disk, PowerState, SourceKind
 from sendense.model.survey import Survey
 from sendense_lab.cloud_vm import CloudVm
+from sendense_lab.commands import wait_until
 from sendense_lab.hypervisor import Hypervisor
 from sendense_lab.lab import DiskSpec, Lab
 from sendense_lab.pool import MIB
@@ -155,7 +156,8 @@ def test_the_job_on_a_machine_is_described(
         ]
     finally:
         vm.domain.abortJob()
-    assert active_job(vm.domain) is None
+    # The abort returns some milliseconds before the job is gone.
+    wait_until(lambda: active_job(vm.domain) is None, "the end of the job", timeout_s=5)
 
 
 def test_a_survey_is_quick(vm: CloudVm, host: Hypervisor) -> None:

@@ -126,15 +126,21 @@ def test_zeroes_hide_the_backing_file(tmp_path):
     assert [(item["zero"], item["depth"]) for item in told] == [(True, 0)]
 
 
-def test_many_tables_and_blocks_of_refcounts(tmp_path):
+@pytest.mark.parametrize("level", [None, 1], ids=["plain", "compressed"])
+def test_many_tables_and_blocks_of_refcounts(tmp_path, level):
     """Clusters of 512 bytes: a table for each 32 KiB, refcounts for each 128 KiB."""
     random = Random(4)
-    content = random.randbytes(3 * MIB)
-    writer = Qcow2Writer(tmp_path / "image.qcow2", 3 * MIB, cluster_size=512)
+    content = b"".join(
+        random.randbytes(512 - same) + bytes(same) for same in random.choices((0, 100, 400), k=6144)
+    )
+    writer = Qcow2Writer(
+        tmp_path / "image.qcow2", 3 * MIB, cluster_size=512, compression_level=level
+    )
     for start in range(0, len(content), 100 * KIB):
         writer.write(start, content[start : start + 100 * KIB])
     writer.close()
     assert check(writer.path)["allocated-clusters"] == 3 * MIB // 512
+    assert read_own(writer.path, 0, len(content)) == content
     same(writer.path, content)
 
 

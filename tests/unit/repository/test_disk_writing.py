@@ -68,11 +68,11 @@ def test_a_comparison_sees_through_finer_layers(repository):
     whole = bytearray(noise(8 * BLOCK))
     whole[BLOCK + 8 * KIB : BLOCK + 12 * KIB] = noise(4 * KIB, 3)
     whole[3 * BLOCK : 3 * BLOCK + 4 * KIB] = bytes(4 * KIB)
-    same = store(repository, "p3", Write(disk(), SIZE, (data(0, whole),), Method.COMPARE))
+    same = store(repository, "p3", Write(disk(), SIZE, (data(0, bytes(whole)),), Method.COMPARE))
     assert same.disks[0].data_bytes == 0
     whole[BLOCK] ^= 1
     whole[3 * BLOCK + 100] = 1
-    other = store(repository, "p4", Write(disk(), SIZE, (data(0, whole),), Method.COMPARE))
+    other = store(repository, "p4", Write(disk(), SIZE, (data(0, bytes(whole)),), Method.COMPARE))
     assert other.disks[0].data_bytes == 2 * BLOCK
 
 

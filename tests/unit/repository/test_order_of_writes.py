@@ -18,7 +18,7 @@ def name_of(fd):
 
 @pytest.fixture
 def events(monkeypatch):
-    seen = []
+    seen: list[tuple[str, ...]] = []
     sync, replace, write = os.fsync, Path.replace, os.pwrite
 
     def record_sync(fd):

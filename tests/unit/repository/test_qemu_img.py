@@ -9,6 +9,7 @@ import time
 import pytest
 
 from sendense.errors import Busy, Damaged, OutOfSpace, Unsupported
+from sendense.model.progress import Progress, silent
 from sendense.repository import locks, qemu_img
 
 
@@ -29,7 +30,7 @@ def lock(tmp_path):
 
 
 def test_a_commit_reports_its_progress(pair, lock):
-    seen = []
+    seen: list[Progress] = []
     qemu_img.commit(*pair, lock=lock, progress=seen.append)
     assert seen[-1].phase == "merge"
     assert seen[-1].done == seen[-1].total
@@ -46,7 +47,7 @@ def test_a_check(pair, tmp_path):
 def test_an_image_that_is_not_one(pair, lock):
     pair[0].write_bytes(b"no image")
     with pytest.raises(Damaged, match="commit failed"):
-        qemu_img.commit(*pair, lock=lock, progress=print)
+        qemu_img.commit(*pair, lock=lock, progress=silent)
 
 
 def test_an_image_that_somebody_has_open(pair, lock, tmp_path):
@@ -58,7 +59,7 @@ def test_an_image_that_somebody_has_open(pair, lock, tmp_path):
         while not (tmp_path / "socket").exists():
             time.sleep(0.01)
         with pytest.raises(Busy, match="another program"):
-            qemu_img.commit(*pair, lock=lock, progress=print)
+            qemu_img.commit(*pair, lock=lock, progress=silent)
     finally:
         process.terminate()
         process.wait()
@@ -83,4 +84,4 @@ def test_no_program(pair, lock, monkeypatch):
     with pytest.raises(Unsupported, match="not installed"):
         qemu_img.check(pair[0])
     with pytest.raises(Unsupported, match="not installed"):
-        qemu_img.commit(*pair, lock=lock, progress=print)
+        qemu_img.commit(*pair, lock=lock, progress=silent)
