@@ -26,7 +26,8 @@ def imported(source: str) -> set[str]:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module == "sendense":
-            names.update(f"sendense.{alias.name}" for alias in node.names)
+            # `__version__` is the package's own, no module below it.
+            names.update(f"sendense.{alias.name}" for alias in node.names if alias.name[0] != "_")
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or ".")
     return names

@@ -212,7 +212,7 @@ class Site:
         assert self.own_marks(vm) <= last
         assert stale_machines(self.settings.state_dir) == ()
         assert list(Path(self.settings.socket_dir).glob("*.sock")) == []
-        assert list(Path(self.settings.scratch_dir).glob("*.scratch")) == []
+        assert list(Path(self.settings.scratch_dir).glob("*.qcow2")) == []
         if vm.running:
             assert vm.domain.jobStats().get("type", 0) == 0
             for image in query_images(vm.domain).values():

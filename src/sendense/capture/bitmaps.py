@@ -17,6 +17,8 @@ from typing import Any, Optional
 
 import libvirt_qemu
 
+from sendense.capture.images import plain_path
+from sendense.errors import SendenseError
 from sendense.model.survey import Bitmap, is_own
 
 
@@ -54,7 +56,7 @@ def _image(node: dict[str, Any]) -> ImageNode:
     image = node.get("image", {})
     return ImageNode(
         node=node["node-name"],
-        path=node.get("file", ""),
+        path=plain_path(node.get("file", "")),
         format=node["drv"],
         cluster_size=image.get("cluster-size"),
         virtual_size=int(image.get("virtual-size", 0)),
@@ -95,12 +97,10 @@ def remove_bitmap(domain: Any, node: str, name: str) -> None:
 
 
 def _command(domain: Any, command: str, arguments: dict[str, Any]) -> Any:
-    """Run one monitor command; QEMU's refusals come as ``libvirtError``."""
+    """Run one monitor command; QEMU's refusals come as :class:`SendenseError`."""
     request = json.dumps({"execute": command, "arguments": arguments})
     answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, request, 0))
     if "error" in answer:
         # libvirt hands QMP errors through as answers of a raw monitor command.
-        from libvirt import libvirtError
-
-        raise libvirtError(f"{command}: {answer['error'].get('desc')}")
+        raise SendenseError(f"QEMU refuses {command}: {answer['error'].get('desc')}")
     return answer["return"]

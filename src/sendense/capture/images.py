@@ -134,9 +134,9 @@ def ensure_unused(path: str, image_format: str, *, timeout_s: float = _TIMEOUT_S
     QEMU).  Asking changes nothing.
     """
     command = ["qemu-img", "info", "--output=json", "-f", image_format, "--", path]
-    if image_format == "raw":
-        command = ["qemu-io", "-f", "raw", "-c", "quit", "--", path]
     _qemu_img(command, path=path, timeout_s=timeout_s)
+    if image_format == "raw":
+        _qemu_img(["qemu-io", "-f", "raw", "-c", "quit", "--", path], path=path)
 
 
 def add_bitmap(path: str, name: str, *, granularity: int) -> None:

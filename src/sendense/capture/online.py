@@ -59,7 +59,7 @@ class OnlineCapture:
         self._freezer = Freezer(self._link, entry, timeout_s=settings.agent_timeout_s)
         self._socket = Path(settings.socket_dir) / f"{plan.point_id}.sock"
         self._scratch = {
-            item.target: Path(settings.scratch_dir) / f"{plan.point_id}-{item.target}.scratch"
+            item.target: Path(settings.scratch_dir) / f"{plan.point_id}-{item.target}.qcow2"
             for item in plan.disks
         }
         self._watchdog = Watchdog(

@@ -150,7 +150,8 @@ def _occupants(machine: Machine) -> list[Occupant]:
     """Look at the images of a machine that is off; one that is in use raises Busy."""
     if machine.power is not PowerState.STOPPED:
         raise Rejected(
-            f"{machine.name} runs", hint="stop it first, or restore to new files with --output"
+            f"{machine.name} is running",
+            hint="stop it first, or restore to new files with --output",
         )
     found = []
     for disk in machine.disks:
