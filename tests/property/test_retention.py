@@ -37,7 +37,8 @@ def some_points(draw) -> list[RecoveryPoint]:
                     state=draw(st.sampled_from(PointState)),
                 )
             )
-    return draw(st.permutations(made))
+    shuffled: list[RecoveryPoint] = draw(st.permutations(made))
+    return shuffled
 
 
 rules = st.builds(

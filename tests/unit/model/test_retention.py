@@ -8,7 +8,7 @@ import pytest
 
 from sendense.errors import Rejected
 from sendense.model.point import PointState, RecoveryPoint
-from sendense.model.retention import KeepRules, plan_retention
+from sendense.model.retention import KeepRules, Verdict, plan_retention
 from tests.support.builders import a_disk, a_machine, a_point, an_image
 
 NOW = datetime(2026, 1, 20, 12, tzinfo=UTC)
@@ -26,11 +26,11 @@ def points(count: int, *, damaged: tuple[int, ...] = ()) -> list[RecoveryPoint]:
     ]
 
 
-def kept(verdicts) -> set[str]:
+def kept(verdicts: tuple[Verdict, ...]) -> set[str]:
     return {verdict.point_id for verdict in verdicts if verdict.keep}
 
 
-def reason(verdicts, point_id: str) -> str:
+def reason(verdicts: tuple[Verdict, ...], point_id: str) -> str:
     return next(verdict.reason for verdict in verdicts if verdict.point_id == point_id)
 
 
