@@ -25,11 +25,15 @@ class Mode(str, Enum):
 
 
 class RequestedMode(str, Enum):
-    """What the operator asked for; ``auto`` chooses per disk and says why."""
+    """What the operator asked for."""
 
     AUTO = "auto"
+    """Choose per disk, and say why."""
     FULL = "full"
+    """Read everything."""
     INCREMENTAL = "incremental"
+    """As ``auto``, without the fulls that are merely due: a disk is read in full only
+    where an incremental of it could not be right."""
 
 
 class Method(str, Enum):
@@ -190,9 +194,13 @@ def _reason_against_base(
         (base.damaged, Reason.BASE_DAMAGED),
         (base.path != survey.disk.path, Reason.DISK_REPLACED),
         (survey.size < base.size, Reason.DISK_SHRUNK),
-        (0 < policy.full_every <= base.length, Reason.FULL_DUE),
+        (_full_is_due(policy, base), Reason.FULL_DUE),
     )
     return next((reason for failed, reason in checks if failed), None)
+
+
+def _full_is_due(policy: CapturePolicy, base: Base) -> bool:
+    return policy.mode is RequestedMode.AUTO and 0 < policy.full_every <= base.length
 
 
 def _reason_against_bitmap(

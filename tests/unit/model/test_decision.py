@@ -109,6 +109,12 @@ def test_full_is_due_by_the_length_of_the_chain(every: int, reason: Reason) -> N
     assert decided(policy=CapturePolicy(full_every=every)).reason is reason
 
 
+def test_incremental_on_request_puts_off_a_full_that_is_merely_due() -> None:
+    policy = CapturePolicy(RequestedMode.INCREMENTAL, full_every=3)
+    assert decided(policy=policy).reason is Reason.USABLE
+    assert decided(a_survey(bitmaps=()), policy=policy).reason is Reason.BITMAP_MISSING
+
+
 def test_old_host_reads_in_full_and_leaves_no_bitmap() -> None:
     decision = decided(host_incremental=False)
     assert decision.reason is Reason.HOST_CANNOT
