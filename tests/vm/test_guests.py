@@ -49,7 +49,7 @@ def test_filesystem_consistency_freezes_and_thaws_at_once(site: Site, vm: CloudV
 def test_fstrim_costs_little_and_restores_as_zero(site: Site, vm: CloudVm) -> None:
     vm.guest.write_files("vdb", count=16, kib=1024, seed=13)
     full = site.backup(vm, FROZEN)
-    vm.guest.delete_files("vdb", count=16)
+    vm.guest.delete_files("vdb", count=1000)
     vm.guest.trim("vdb")
     trimmed = site.backup(vm, FROZEN)
     data_disk = trimmed.disks[1]

@@ -87,18 +87,36 @@ def surplus(
     return (*gone, *rest[:excess])
 
 
-def inconsistent_names(domain: Any) -> tuple[str, ...]:
-    """List our bitmaps that a crash of QEMU broke; they block resize and migration (F2.7)."""
-    return tuple(
-        sorted(
-            {
-                bitmap.name
-                for image in _writable_images(domain)
-                for bitmap in image.bitmaps
-                if bitmap.inconsistent and is_own(bitmap.name)
-            }
-        )
-    )
+def remove_broken(domain: Any) -> None:
+    """Remove our bitmaps that a crash of QEMU broke; they block resize and migration (F2.7).
+
+    Image by image: the bitmap of the same name on another disk may be sound, and its base.
+    """
+    for image in _writable_images(domain):
+        for bitmap in image.bitmaps:
+            if bitmap.inconsistent and is_own(bitmap.name):
+                remove_bitmap(domain, image.node, bitmap.name)
+                log.info("broken bitmap %s removed from %s", bitmap.name, image.path)
+
+
+def remove_all_from(domain: Any, path: str) -> None:
+    """Remove all our bitmaps from one image, and from no other."""
+    for image in _writable_images(domain):
+        for bitmap in image.bitmaps:
+            if image.path == path and is_own(bitmap.name):
+                remove_bitmap(domain, image.node, bitmap.name)
+                log.info("bitmap %s removed from %s", bitmap.name, path)
+
+
+def forget_hollow(domain: Any) -> None:
+    """Delete our checkpoints of which no bitmap is left on any disk.
+
+    A kept domain carries such notes over a stop during which its bitmaps were removed.
+    """
+    held = {bitmap.name for image in query_images(domain).values() for bitmap in image.bitmaps}
+    for checkpoint in domain.listAllCheckpoints(0):
+        if is_own(checkpoint.getName()) and checkpoint.getName() not in held:
+            checkpoint.delete(_METADATA_ONLY)
 
 
 def _writable_images(domain: Any) -> list[ImageNode]:

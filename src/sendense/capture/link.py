@@ -29,7 +29,7 @@ _LOST = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_INTE
 
 
 class GuestOff(NotFound):
-    """The domain is gone: a transient guest that was stopped, or moved to another host."""
+    """The guest does not run here: it was stopped, or moved to another host."""
 
 
 class DomainLink:
@@ -80,7 +80,11 @@ class DomainLink:
                 log.debug("closing a dead connection failed", exc_info=True)
 
     def _domain(self) -> Any:
-        return self.connection().lookupByUUIDString(self.uuid)
+        domain = self.connection().lookupByUUIDString(self.uuid)
+        if not domain.isActive():
+            # libvirt keeps the definition of a persistent one; nothing of it can be asked.
+            raise GuestOff("the guest is off")
+        return domain
 
     def _lost(self, error: libvirt.libvirtError) -> bool:
         """Tell a dead connection from a refusal: only a live one answers ``isAlive``."""

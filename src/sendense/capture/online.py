@@ -21,6 +21,7 @@ import libvirt
 from sendense import clock, steps
 from sendense.capture import backupxml, bitmaps, checkpoints
 from sendense.capture.connection import translate
+from sendense.capture.domains import machine_of
 from sendense.capture.freeze import Freezer
 from sendense.capture.journal import JournalEntry
 from sendense.capture.link import DomainLink, GuestOff
@@ -33,7 +34,6 @@ from sendense.model.decision import Method
 from sendense.model.export import DiskExport
 from sendense.model.plan import CapturePlan
 from sendense.model.point import Consistency
-from sendense.model.survey import is_own
 from sendense.shield import shielded
 from sendense.units import KIB, format_size
 
@@ -137,7 +137,7 @@ class OnlineCapture:
 
     def _check_room(self) -> None:
         """Refuse before anything starts what could only end badly."""
-        if len(str(self._socket)) > _SOCKET_PATH_MOST:
+        if len(str(self._socket).encode()) > _SOCKET_PATH_MOST:
             raise Rejected(
                 f"the socket path {self._socket} is longer than {_SOCKET_PATH_MOST} bytes",
                 hint="set socket_dir to a shorter path",
@@ -194,11 +194,12 @@ class OnlineCapture:
 
     def _prepare_checkpoints(self, domain: Any) -> None:
         """Drop what is broken of ours, and make libvirt know the bases."""
-        for name in checkpoints.inconsistent_names(domain):
-            checkpoints.drop(domain, name)
-        for item in self._plan.disks:
-            if item.survey.memory_snapshot:
-                _clear_own_bitmaps(domain, item.survey.disk.path)
+        checkpoints.remove_broken(domain)
+        for seen in self._plan.survey.disks:
+            if seen.memory_snapshot:
+                # They would block its revert.
+                checkpoints.remove_all_from(domain, seen.disk.path)
+        checkpoints.forget_hollow(domain)
         bases: dict[str, list[str]] = {}
         for item in self._plan.disks:
             if item.decision.method is Method.BITMAP and item.decision.bitmap is not None:
@@ -246,16 +247,19 @@ class OnlineCapture:
     def _begin_job(self, *, with_checkpoint: bool) -> None:
         checkpoint = backupxml.checkpoint_xml(self._plan) if with_checkpoint else None
         job = backupxml.backup_xml(self._plan, socket=self._socket, scratch=self._scratch)
+        self._entry.update(begun=True)
         # Not through link.call: a begin whose answer was lost must not be repeated.
         try:
             domain = self._link.connection().lookupByUUIDString(self._link.uuid)
             domain.backupBegin(job, checkpoint, 0)
         except libvirt.libvirtError as error:
+            self._link.call("looking for the guest", lambda domain: domain)  # raises GuestOff
             raise translate(error, "beginning the backup job") from error
         log.info("backup job of %s begun", self._plan.survey.machine.name)
 
     def _describe(self) -> None:
         """Collect what goes with the point, and start the watch."""
+        self._link.call("looking at the disks again", self._refuse_changed)
         self.domain_xml = self._link.call(
             "reading the domain's XML",
             lambda domain: str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)),
@@ -274,6 +278,19 @@ class OnlineCapture:
         )
         job_xml = self._link.call("reading the job", lambda domain: str(domain.backupGetXMLDesc(0)))
         self._watchdog.start(backupxml.scratch_indexes(job_xml))
+
+    def _refuse_changed(self, domain: Any) -> None:
+        """Refuse disks that are not the surveyed ones: a bitmap would speak of another image."""
+        now = {disk.target: disk.path for disk in machine_of(domain).disks}
+        for item in self._plan.disks:
+            same = now.get(item.target) == item.survey.disk.path
+            if same and int(domain.blockInfo(item.target, 0)[0]) == item.survey.size:
+                continue
+            raise SourceChanged(
+                f"disk {item.target} was exchanged or resized after it was surveyed",
+                hint="run the backup again",
+                reason="image-changed",
+            )
 
     # -- ending ----------------------------------------------------------------------
 
@@ -351,14 +368,6 @@ def _refuse_other_job(domain: Any) -> None:
 def _default_granularity(node: bitmaps.ImageNode) -> int:
     """Give the granularity that QEMU chooses: the cluster size, within 4 to 64 KiB."""
     return max(4 * KIB, min(64 * KIB, node.cluster_size or 64 * KIB))
-
-
-def _clear_own_bitmaps(domain: Any, path: str) -> None:
-    """Remove our bitmaps from an image with internal snapshots: they block its revert."""
-    image = bitmaps.query_images(domain).get(path)
-    for name in [item.name for item in image.bitmaps] if image else []:
-        if is_own(name):
-            checkpoints.drop(domain, name)
 
 
 def _dirty_context(target: str, method: Method) -> Optional[str]:

@@ -58,7 +58,7 @@ def undo_online(
     done: list[str] = []
     frozen = bool(facts.get("may_be_frozen")) and not _thaw(link, agent_timeout_s, done)
     try:
-        if facts.get("socket"):
+        if facts.get("begun"):
             end_job(link, facts["socket"], done)
         if not keep_checkpoint and facts.get("checkpoint"):
             link.call(
