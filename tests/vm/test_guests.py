@@ -39,7 +39,7 @@ def test_filesystem_consistency_freezes_and_thaws_at_once(site: Site, vm: CloudV
     assert point.frozen_s is not None
     assert point.warnings == ()
     assert vm.guest.freeze_status() == "thawed"
-    vm.guest.rewrite_files("vdb", count=2, seed=12)
+    vm.guest.write_files("vdb", count=2, kib=256, seed=12)
     again = site.backup(vm, FROZEN)
     assert again.mode is Mode.INCREMENTAL
     site.check_all(vm)
@@ -52,6 +52,7 @@ def test_fstrim_costs_little_and_restores_as_zero(site: Site, vm: CloudVm) -> No
     vm.guest.delete_files("vdb", count=1000)
     vm.guest.trim("vdb")
     trimmed = site.backup(vm, FROZEN)
+    vm.guest.write_files("vdb", count=4, kib=256, seed=14)  # the other tests want some
     data_disk = trimmed.disks[1]
     assert data_disk.zero_bytes >= 8 * MIB
     assert data_disk.data_bytes < 4 * MIB
