@@ -29,6 +29,9 @@ from sendense.units import parse_size
 
 DEFAULT_FILE = Path("/etc/sendense/sendense.yaml")
 
+_MESSAGES = {"extra_forbidden": "there is no such setting"}
+"""Ours for what pydantic says in words of its own."""
+
 
 def _size(value: object) -> object:
     if not isinstance(value, str):
@@ -143,12 +146,14 @@ def load_settings(**options: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            f"{'.'.join(str(part) for part in item['loc'])}: {said}"
             for item in error.errors()
+            for said in [_MESSAGES.get(item["type"], item["msg"])]
         ]
         raise Rejected(
             f"settings are not usable: {'; '.join(lines)}",
-            hint=f"mend {_file()} or the option; docs/settings.md lists all settings",
+            hint=f"mend the option, the SENDENSE_ variable or {_file()}; "
+            "docs/settings.md lists all settings",
         ) from error
 
 

@@ -2,7 +2,8 @@
 
 Such work takes seconds.  Broken off, it would leave a job, a checkpoint or even a
 frozen guest for the next run to find.  The entry point that turns signals into
-exceptions asks :func:`active` first, and waits while it is.
+exceptions asks :func:`active` first, and postpones a signal while it is.  A postponed
+one is obeyed where the run may end next: :func:`obey` raises what was held back.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _depth: list[None] = []
+_postponed: list[None] = []
 
 
 @contextmanager
@@ -26,3 +28,25 @@ def shielded() -> Iterator[None]:
 def active() -> bool:
     """Tell whether shielded work is under way."""
     return bool(_depth)
+
+
+def postpone() -> None:
+    """Remember a signal that came during shielded work."""
+    _postponed.append(None)
+
+
+def postponed() -> bool:
+    """Tell whether a signal waits to be obeyed."""
+    return bool(_postponed)
+
+
+def forget() -> None:
+    """Drop what was postponed: whoever turned signals into exceptions is done."""
+    _postponed.clear()
+
+
+def obey() -> None:
+    """Raise what a postponed signal would have raised; does nothing where there is none."""
+    if _postponed:
+        _postponed.clear()
+        raise KeyboardInterrupt

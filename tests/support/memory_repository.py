@@ -32,6 +32,7 @@ from sendense.repository.protocol import (
     DiskSpec,
     DiskWriter,
     Finding,
+    LostPoint,
     PointDraft,
     PointReader,
     PointWriter,
@@ -87,6 +88,9 @@ class MemoryRepository:
             if machine is None or item.point.machine.uuid == machine
         ]
         return tuple(sorted(found, key=lambda item: (item.machine.uuid, item.sequence)))
+
+    def lost(self, machine: str | None = None) -> tuple[LostPoint, ...]:
+        return ()
 
     def point(self, point_id: str) -> RecoveryPoint:
         return self.find(point_id).point

@@ -12,7 +12,13 @@ channel and takes effect when the agent wakes, after the caller gave up.  So
   remembers, across a crash of ours too, that the guest may be frozen.
 
 A refusal that comes before the command reaches the agent (no channel, nobody
-connected, guest paused) froze nothing, and needs no thaw.
+connected, guest paused), or from the agent itself, froze nothing and needs no thaw.
+The agent refuses while *somebody else* has the guest frozen: that freeze guards their
+snapshot, so it is left alone.  Only where our journal says that it may be ours is a
+guest thawed that this run did not freeze.
+
+A freeze can end before the moment: another program thaws, or Windows does after its
+10 s.  The thaw then has nothing to undo, which is how it shows (:attr:`Freezer.held`).
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ import json
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import libvirt
@@ -43,6 +50,15 @@ _NEVER_SENT = (
 )
 
 
+@dataclass(frozen=True)
+class Thaw:
+    """A thaw that the agent confirmed."""
+
+    at: float
+    undone: Optional[int] = None
+    """How many file systems it thawed; none where there was no agent to say."""
+
+
 class Freezer:
     """Freezes one guest, and does not rest before it is thawed."""
 
@@ -57,6 +73,9 @@ class Freezer:
             self._thawed.set()
         self._stop = threading.Event()
         self._thread: Optional[threading.Thread] = None
+        self._tries = 0
+        self.held = True
+        """Whether the freeze lasted until our thaw, as far as the agent told."""
         self.frozen_s: Optional[float] = None
         """Seconds from the freeze command to the end of the thaw command."""
 
@@ -70,12 +89,17 @@ class Freezer:
 
         Whatever happens here, :meth:`thaw` must be called next.
         """
+        if not self._thawed.is_set():
+            # The thaw going on behind the scenes would undo the freeze before the moment.
+            raise Unavailable("the guest may still be frozen by an earlier run")
         self._entry.update(may_be_frozen=True)
         self._thawed.clear()
         self._began = clock.monotonic()
+        self._tries = 0
         count = self._link.call(
             "freezing the guest", lambda domain: self._freeze(domain, mountpoints)
         )
+        self._tries = 0
         if count < 1:
             raise Unavailable(
                 "the guest agent froze no file system",
@@ -84,11 +108,13 @@ class Freezer:
         return count
 
     def _freeze(self, domain: Any, mountpoints: Sequence[str]) -> int:
+        self._tries += 1
         try:
             domain.agentSetResponseTimeout(self._timeout_s, 0)
             return int(domain.fsFreeze(list(mountpoints) or None, 0))
         except libvirt.libvirtError as error:
-            if _never_sent(error):
+            # Of a second try, after libvirtd went away, a refusal says nothing about the first.
+            if self._tries == 1 and _froze_nothing(error):
                 self._settle()
             raise
 
@@ -96,7 +122,7 @@ class Freezer:
         """Thaw now; where the agent does not answer, keep trying behind the scenes."""
         if self._thawed.is_set() or self._try_thaw():
             return True
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             log.warning("the guest agent did not confirm the thaw; trying on in the background")
             self._thread = threading.Thread(target=self._keep_trying, name="thaw", daemon=True)
             self._thread.start()
@@ -115,53 +141,66 @@ class Freezer:
             self._stop.wait(_RETRY_S)
 
     def _try_thaw(self) -> bool:
+        self._tries += 1
         try:
-            thawed_at = thaw_once(self._link, timeout_s=self._timeout_s)
+            thaw = thaw_once(self._link, timeout_s=self._timeout_s)
         except SendenseError as error:
             log.debug("thaw attempt failed: %s", error)
             return False
-        if thawed_at is None:
+        except Exception:
+            # The one who tries again must outlive whatever goes wrong in a try.
+            log.exception("thaw attempt failed")
+            return False
+        if thaw is None:
             return False
         if self._began is not None:
-            self.frozen_s = thawed_at - self._began
+            self.frozen_s = thaw.at - self._began
+            # Of a later try, 0 may only mean that an earlier one was carried out late.
+            self.held = thaw.undone != 0 or self._tries > 1
         self._settle()
         return True
 
     def _settle(self) -> None:
         """Note that the guest is not frozen."""
-        self._entry.update(may_be_frozen=False)
         self._thawed.set()
+        if self._stop.is_set():
+            return  # whoever closed this has the journal now
+        try:
+            self._entry.update(may_be_frozen=False)
+        except OSError as error:
+            log.warning("the journal cannot be written: %s", error)
 
 
-def thaw_once(link: DomainLink, *, timeout_s: int) -> Optional[float]:
-    """Thaw, then ask the agent; gives when it was thawed once the agent says so, else none.
+def thaw_once(link: DomainLink, *, timeout_s: int) -> Optional[Thaw]:
+    """Thaw, then ask the agent; gives the thaw once the agent says so, else none.
 
     A domain that is gone, or that has no agent channel, has nothing frozen.
     """
 
-    def act(domain: Any) -> Optional[float]:
+    def act(domain: Any) -> Optional[Thaw]:
         try:
             domain.agentSetResponseTimeout(timeout_s, 0)
-            domain.fsThaw(None, 0)
-            thawed_at = clock.monotonic()
-            return thawed_at if _status(domain, timeout_s) == "thawed" else None
+            undone = int(domain.fsThaw(None, 0))
+            thaw = Thaw(clock.monotonic(), undone)
+            return thaw if _status(domain, timeout_s) == "thawed" else None
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED:
-                return clock.monotonic()
+                return Thaw(clock.monotonic())
             raise
 
     try:
         return link.call("thawing the guest", act)
     except GuestOff:
-        return clock.monotonic()
+        return Thaw(clock.monotonic())
 
 
-def _never_sent(error: libvirt.libvirtError) -> bool:
-    """Tell a freeze that libvirt refused from one that may still be in the agent's channel."""
+def _froze_nothing(error: libvirt.libvirtError) -> bool:
+    """Tell a freeze that was refused from one that may still be in the agent's channel."""
     code = error.get_error_code()
     if code == _AGENT_UNRESPONSIVE:
         return "is not connected" in str(error)
-    return code in _NEVER_SENT
+    # The agent itself: it is frozen by somebody else, or its administrator forbids the command.
+    return code in _NEVER_SENT or "has been disabled" in str(error)
 
 
 def _status(domain: Any, timeout_s: int) -> str:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import libvirt
 
-from sendense import clock, steps
+from sendense import clock, shield, steps
 from sendense.capture import backupxml, bitmaps, checkpoints
 from sendense.capture.connection import translate
 from sendense.capture.domains import machine_of
@@ -29,7 +29,15 @@ from sendense.capture.session import HostSettings, Moment
 from sendense.capture.survey import active_job
 from sendense.capture.undo import FROZEN_WARNING, end_job, remove_files, undo_online
 from sendense.capture.watchdog import Watchdog, free_bytes
-from sendense.errors import Busy, NotAllowed, OutOfSpace, Rejected, SendenseError, SourceChanged
+from sendense.errors import (
+    Busy,
+    NotAllowed,
+    OutOfSpace,
+    Rejected,
+    SendenseError,
+    SourceChanged,
+    Unavailable,
+)
 from sendense.model.decision import Method
 from sendense.model.export import DiskExport
 from sendense.model.plan import CapturePlan
@@ -40,6 +48,14 @@ from sendense.units import KIB, format_size
 log = logging.getLogger(__name__)
 
 _SOCKET_PATH_MOST = 107
+
+_PATIENCE_S = 60.0
+"""For a libvirtd that is being restarted while a capture ends."""
+
+JOB_WARNING = (
+    "THE BACKUP JOB MAY STILL RUN and its scratch file grow, until 'sendense doctor --repair' "
+    "or the next run ends it"
+)
 
 
 class OnlineCapture:
@@ -106,16 +122,21 @@ class OnlineCapture:
     def commit(self, *, drop: Sequence[str]) -> tuple[str, ...]:
         """End the job and drop the superseded checkpoints; see the protocol."""
         self._committed = True
-        self._entry.update(committed=True)
+        try:
+            self._entry.update(committed=True)
+        except OSError as error:
+            # The repository knows as well; the job must be ended whatever happens here.
+            log.warning("the journal cannot be written: %s", error)
         steps.reached("capture-committed")
-        warnings = list(self._end_job())
+        warnings = self._end_job()
+        ended = not warnings
         steps.reached("job-ended")
         try:
             self._link.call("dropping superseded checkpoints", lambda d: self._drop(d, drop))
         except SendenseError as error:
             warnings.append(f"superseded checkpoints stay for now: {error}")
         steps.reached("superseded-dropped")
-        warnings.extend(self._finish())
+        warnings.extend(self._finish(ended=ended))
         return tuple(warnings)
 
     # -- beginning -------------------------------------------------------------------
@@ -166,6 +187,7 @@ class OnlineCapture:
         steps.reached("bitmaps-prepared")
         warnings: list[str] = []
         taken_at, reached = self._freeze_and_begin(warnings, with_checkpoint=not precreated)
+        shield.obey()
         steps.reached("thawed")
         if precreated:
             self._link.call(
@@ -190,7 +212,13 @@ class OnlineCapture:
             steps.reached("job-begun")
         finally:
             self._thaw(warnings)
-        return taken_at, reached
+        if reached is Consistency.CRASH or self._freezer.held:
+            return taken_at, reached
+        lapsed = "the guest was thawed before the moment, by another program or its own time limit"
+        if self._plan.strict:
+            raise Unavailable(lapsed, hint="run it again when nothing else freezes the guest")
+        warnings.append(f"{lapsed}; the point is crash-consistent")
+        return taken_at, Consistency.CRASH
 
     def _prepare_checkpoints(self, domain: Any) -> None:
         """Drop what is broken of ours, and make libvirt know the bases."""
@@ -237,6 +265,9 @@ class OnlineCapture:
             warnings.append(f"freeze failed, the point is crash-consistent: {error}")
             return Consistency.CRASH
         log.info("guest frozen (%d file systems)", count)
+        asked = len(set(self._plan.mountpoints))
+        if count < asked:
+            warnings.append(f"only {count} of the {asked} mount points asked for were frozen")
         return wanted
 
     def _thaw(self, warnings: list[str]) -> None:
@@ -301,11 +332,11 @@ class OnlineCapture:
         """End the job of a capture that succeeded; a guest that is off has none."""
         self._watchdog.stop()
         try:
-            self._abort_job()
+            _patiently(self._abort_job)
         except GuestOff:
             log.info("the guest is off; its backup job went with it")
         except SendenseError as error:
-            return [f"the backup job could not be ended: {error}"]
+            return [f"{JOB_WARNING}: {error}"]
         remove_files([str(self._socket), *(str(path) for path in self._scratch.values())])
         return []
 
@@ -327,26 +358,47 @@ class OnlineCapture:
         if not thawed:
             log.error(FROZEN_WARNING)
         try:
-            undo_online(
-                self._link,
-                {**self._entry.facts, "may_be_frozen": False},
-                keep_checkpoint=False,
-                agent_timeout_s=self._settings.agent_timeout_s,
-            )
+            _patiently(self._undo)
         except SendenseError as error:
-            log.warning("taking the capture back is left to the next run: %s", error)
+            begun = f"{JOB_WARNING}; " if self._entry.facts.get("begun") else ""
+            log.error("%staking it back is left to the next run: %s", begun, error)  # noqa: TRY400
             return
         self._entry.settle(may_be_frozen=not thawed)
 
-    def _finish(self) -> list[str]:
-        """Clear the journal of a committed capture, unless the guest may be frozen."""
+    def _undo(self) -> None:
+        undo_online(
+            self._link,
+            {**self._entry.facts, "may_be_frozen": False},
+            keep_checkpoint=False,
+            agent_timeout_s=self._settings.agent_timeout_s,
+        )
+
+    def _finish(self, *, ended: bool) -> list[str]:
+        """Clear the journal of a committed capture, unless something is left to be done."""
         thawed = self._settle_freeze()
-        self._entry.settle(may_be_frozen=not thawed)
+        try:
+            if ended:
+                self._entry.settle(may_be_frozen=not thawed)
+        except OSError as error:
+            log.warning("the journal cannot be written: %s", error)
         return [] if thawed else [FROZEN_WARNING]
 
     def _settle_freeze(self) -> bool:
         """Give the agent a last while to confirm the thaw."""
         return self._freezer.close(wait_s=2.0 * self._settings.agent_timeout_s)
+
+
+def _patiently(act: Callable[[], None]) -> None:
+    """Go on trying while libvirt is away: nobody else ends our job on a running guest."""
+    deadline = clock.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return act()
+        except Unavailable as error:
+            if clock.monotonic() >= deadline:
+                raise
+            log.warning("libvirt does not answer (%s); trying again", error)
+            clock.sleep(1)
 
 
 def _refuse_other_job(domain: Any) -> None:

@@ -23,15 +23,18 @@ from typing import Any
 
 import libvirt
 
+from sendense import clock
 from sendense.capture import backupxml, checkpoints
 from sendense.capture.freeze import thaw_once
 from sendense.capture.images import remove_bitmap_if_idle
 from sendense.capture.journal import Facts
 from sendense.capture.link import DomainLink, GuestOff
 from sendense.capture.watchdog import resume_if_paused
-from sendense.errors import SendenseError
+from sendense.errors import SendenseError, Unavailable
 
 log = logging.getLogger(__name__)
+
+_END_S = 10.0
 
 FROZEN_WARNING = (
     "THE GUEST MAY BE FROZEN: its agent does not answer; 'sendense doctor --repair' tries again"
@@ -79,13 +82,28 @@ def end_job(link: DomainLink, socket: str, done: list[str]) -> None:
     def act(domain: Any) -> bool:
         if not own_job(domain, socket):
             return False
-        domain.abortJob()
+        try:
+            domain.abortJob()
+        except libvirt.libvirtError as error:
+            # "no job is active": it is ending already, by a run that was killed just now.
+            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+                raise
         return True
 
     if link.call("ending the backup job", act):
+        _wait_for_end(link, socket)
         done.append("backup job ended")
     if resume_if_paused(link):
         done.append("guest resumed after an I/O error")
+
+
+def _wait_for_end(link: DomainLink, socket: str) -> None:
+    """Wait until libvirt has put the job away: milliseconds (measured: 13)."""
+    deadline = clock.monotonic() + _END_S
+    while link.call("waiting for the job's end", lambda domain: own_job(domain, socket)):
+        if clock.monotonic() >= deadline:
+            raise Unavailable("libvirt does not end the backup job")
+        clock.sleep(0.01)
 
 
 def own_job(domain: Any, socket: str) -> bool:

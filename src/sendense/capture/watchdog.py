@@ -28,6 +28,9 @@ from sendense.units import format_size
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
+_RETRY_S = 1.0
+_ALERT_POLL_S = 0.05
+"""Once a scratch file has taken half of its share of the room."""
 
 
 class Watchdog:
@@ -48,6 +51,7 @@ class Watchdog:
         self._abort = abort
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._poll_s = _POLL_S
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._events: Optional[tuple[Any, int]] = None
         self.verdict: Optional[SendenseError] = None
@@ -76,9 +80,9 @@ class Watchdog:
             raise self.verdict
 
     def _arm_thresholds(self, scratch_indexes: dict[str, str]) -> None:
-        """Have libvirt tell when a scratch file passes its share of the room left."""
-        room = max(free_bytes(self._scratch_dir) - self._reserve_bytes, 1)
-        share = room // max(len(scratch_indexes), 1)
+        """Have libvirt tell when a scratch file passes half of its share of the room left."""
+        room = free_bytes(self._scratch_dir) - self._reserve_bytes
+        share = max(room // max(len(scratch_indexes), 1) // 2, 1)
         try:
             connection = self._link.connection()
             number = connection.domainEventRegisterAny(
@@ -101,19 +105,24 @@ class Watchdog:
 
     def _on_threshold(self, *arguments: Any) -> None:
         log.debug("scratch threshold reached: %s", arguments[2:5])
+        self._poll_s = _ALERT_POLL_S
         self._wake.set()
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._wake.wait(_POLL_S)
+            self._wake.wait(self._poll_s)
             self._wake.clear()
             if self._stop.is_set():
                 return
             try:
                 verdict = self._look()
-            except (SendenseError, OSError) as error:
+            except SendenseError as error:
                 log.warning("the watchdog cannot see: %s", error)
                 continue
+            except Exception as error:
+                # A guest is never left without its watch: then rather without its backup.
+                log.exception("the watchdog failed")
+                verdict = SendenseError(f"the watchdog failed, so the capture was ended: {error}")
             if verdict is not None:
                 self._give_up(verdict)
                 return
@@ -153,11 +162,17 @@ class Watchdog:
     def _give_up(self, verdict: SendenseError) -> None:
         log.warning("ending the capture: %s", verdict)
         self.verdict = verdict
-        try:
-            self._abort()
-            resume_if_paused(self._link)
-        except SendenseError:
-            log.exception("ending the capture failed; trying again at the end of the run")
+        while not self._stop.is_set():
+            try:
+                self._abort()
+            except GuestOff:
+                return
+            except Exception:
+                # Without libvirt nobody can end the job, so there is nothing better to do.
+                log.exception("ending the backup job failed; trying again")
+                self._stop.wait(_RETRY_S)
+            else:
+                return
 
 
 def paused_by_io_error(state: tuple[int, int]) -> bool:

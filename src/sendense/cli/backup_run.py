@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from sendense import clock, log
+from sendense import clock, log, shield
 from sendense.capture.host import Host
 from sendense.cli import failures
 from sendense.cli.backup_view import Outcome, planned_report, results_report
@@ -117,7 +117,7 @@ def _act_on_all(parts: _Parts, act: _Act) -> list[Outcome]:
                 outcome = act(parts, subject)
         except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - told, counted, next one
             outcome = Outcome(subject.label, error=caught)
-        cancelled = isinstance(outcome.error, KeyboardInterrupt)
+        cancelled = isinstance(outcome.error, KeyboardInterrupt) or shield.postponed()
         if outcome.error is not None:
             _tell(parts.run, outcome.label, outcome.error)
         outcomes.append(outcome)
@@ -153,7 +153,9 @@ def _back_up_one(parts: _Parts, subject: _Subject) -> Outcome:
         warnings=result.warnings,
         repaired=result.repaired,
     )
-    return _prune(parts, machine, outcome) if parts.order.keep_last else outcome
+    if not parts.order.keep_last or shield.postponed():
+        return outcome
+    return _prune(parts, machine, outcome)
 
 
 def _prune(parts: _Parts, machine: Machine, outcome: Outcome) -> Outcome:

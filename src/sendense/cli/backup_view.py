@@ -110,14 +110,14 @@ def _sheet(outcomes: Sequence[Outcome]) -> Sheet:
         Column("result"),
         Column("point"),
         Column("mode"),
-        Column("disks", right=True),
+        Column("disks", right=True, minor=4),
         Column("read", right=True),
         Column("stored", right=True),
-        Column("saved", right=True),
-        Column("took", right=True),
-        Column("rate", right=True),
-        Column("frozen", right=True),
-        Column("consistency"),
+        Column("saved", right=True, minor=2),
+        Column("took", right=True, minor=1),
+        Column("rate", right=True, minor=5),
+        Column("frozen", right=True, minor=3),
+        Column("consistency", minor=3),
     )
     return Sheet(columns, [_row(outcome) for outcome in outcomes])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,14 @@ from sendense.errors import NotAllowed, Rejected
 from sendense.settings import DEFAULT_FILE, Settings, load_settings
 
 _VARIABLE = "SENDENSE_CONFIG"
+_PREFIX = "SENDENSE_"
+_LIKE = 0.85
+"""How much a name resembles another one when it is that, misspelt."""
 
 
 def read_settings(file: Path | None, **options: Any) -> Settings:
     """Read the settings; ``file`` wins over the one that the environment names."""
+    _refuse_misspelt()
     with _named(file):
         name = os.environ.get(_VARIABLE, str(DEFAULT_FILE))
         try:
@@ -35,6 +40,17 @@ def read_settings(file: Path | None, **options: Any) -> Settings:
             ) from error
         except PermissionError as error:
             raise NotAllowed(f"the settings file {name} may not be read") from error
+
+
+def _refuse_misspelt() -> None:
+    """Refuse a variable that is nearly a setting: it would leave a default in force in silence."""
+    known = [_VARIABLE, *(f"{_PREFIX}{name.upper()}" for name in Settings.model_fields)]
+    for name in sorted(os.environ):
+        if name.startswith(_PREFIX) and name not in known:
+            meant = difflib.get_close_matches(name, known, n=1, cutoff=_LIKE)
+            meant += [item for item in known if item.startswith(name)]
+            if meant:
+                raise Rejected(f"{name} is no setting", hint=f"did you mean {meant[0]}?")
 
 
 @contextmanager

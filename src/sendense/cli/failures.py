@@ -38,7 +38,8 @@ def known(error: BaseException) -> SendenseError | None:
     if isinstance(error, KeyboardInterrupt):
         return Cancelled("the run was stopped", hint="everything of it was taken back")
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
-        return _BY_ERRNO[error.errno](str(error))
+        place = f"{error.filename}: " if error.filename else ""
+        return _BY_ERRNO[error.errno](f"{place}{error.strerror}")
     return None
 
 

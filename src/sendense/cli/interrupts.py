@@ -59,14 +59,16 @@ class Interrupts:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        shield.forget()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.cancelled:
             self._say("still taking back what this run did; please wait")
             return
-        if shield.active():
-            self._say(f"{signal.Signals(number).name}: the run is ending; please wait")
-            return
         self.cancelled = True
+        if shield.active():
+            shield.postpone()
+            self._say(f"{signal.Signals(number).name}: stopping as soon as that is safe")
+            return
         self._say(f"{signal.Signals(number).name}: stopping, and taking back what this run did")
         raise KeyboardInterrupt

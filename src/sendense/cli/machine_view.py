@@ -95,8 +95,8 @@ def disks_sheet(surveys: Sequence[DiskSurvey]) -> Sheet:
         Column("size", right=True),
         Column("allocated", right=True),
         Column("format"),
-        Column("path", fold=True),
-        Column("notes", fold=True),
+        Column("notes"),
+        Column("path"),
     )
     rows = [
         (
@@ -104,8 +104,8 @@ def disks_sheet(surveys: Sequence[DiskSurvey]) -> Sheet:
             format_size(item.size),
             format_size(item.allocated_bytes),
             item.disk.format,
-            item.disk.path,
             _notes(item),
+            item.disk.path,
         )
         for item in surveys
     ]
@@ -113,9 +113,9 @@ def disks_sheet(surveys: Sequence[DiskSurvey]) -> Sheet:
 
 
 def _notes(survey: DiskSurvey) -> str:
-    disk = survey.disk
+    disk, below = survey.disk, len(survey.chain) - 1
     notes = (
-        (len(survey.chain) > 1, f"{len(survey.chain) - 1} backing files"),
+        (below > 0, f"{below} backing file{'s' if below > 1 else ''}"),
         (not disk.holds_bitmaps, "holds no bitmap"),
         (survey.memory_snapshot, "internal snapshot"),
         (disk.read_only, "read-only"),

@@ -77,7 +77,10 @@ VerboseOption = Annotated[
 QuietOption = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", help="No progress and no notes, only errors.", rich_help_panel=_PANEL
+        "--quiet",
+        "-q",
+        help="No progress and no notes, only results and errors.",
+        rich_help_panel=_PANEL,
     ),
 ]
 SyslogOption = Annotated[

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 _WIDE = 240
 """Columns where there is no terminal: a pipe must not get cut or wrapped lines."""
 
-_UNBOUNDED = 10_000
+_GAP = 2
+"""Blanks between two columns."""
 _FOLDED = 30
 """Columns that a folded column keeps: one word a line is harder to read than a long line."""
 
@@ -35,6 +35,8 @@ class Column:
     right: bool = False
     fold: bool = False
     """Long text may wrap here, rather than anywhere else."""
+    minor: int = 0
+    """A terminal that is too narrow goes without it: the highest first, 0 never."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,43 @@ def _print(console: Console, part: Sheet | Cell) -> None:
     if not isinstance(part, Sheet):
         console.print(_text(part), soft_wrap=True)
         return
-    table = _table(part)
-    unbounded = console.options.update(max_width=_UNBOUNDED)
-    needed = Measurement.get(console, unbounded, table).minimum
+    sheet = _fitted(part, console.width)
     width = console.width
-    console.width = max(width, needed)
-    console.print(table, crop=False)
+    console.width = max(width, _least_width(sheet))
+    console.print(_table(sheet), crop=False)
     console.width = width
+
+
+def _fitted(sheet: Sheet, width: int) -> Sheet:
+    """Leave out what a narrow terminal has no room for: empty columns, then minor ones."""
+    if _least_width(sheet) > width:
+        sheet = _without(sheet, [not any(len(row[n]) for row in sheet.rows) for n in _all(sheet)])
+    for minor in sorted({column.minor for column in sheet.columns} - {0}, reverse=True):
+        if _least_width(sheet) > width:
+            sheet = _without(sheet, [column.minor == minor for column in sheet.columns])
+    return sheet
+
+
+def _all(sheet: Sheet) -> range:
+    return range(len(sheet.columns))
+
+
+def _without(sheet: Sheet, left_out: Sequence[bool]) -> Sheet:
+    kept = [number for number in _all(sheet) if not left_out[number]]
+    rows = [[row[number] for number in kept] for row in sheet.rows]
+    return Sheet([sheet.columns[number] for number in kept], rows, sheet.title)
+
+
+def _least_width(sheet: Sheet) -> int:
+    """Give the columns of the terminal that a table needs at least."""
+    return sum(_least(sheet, number) + _GAP for number in _all(sheet)) - _GAP
+
+
+def _least(sheet: Sheet, number: int) -> int:
+    """Give what one column needs: all of its text, but for one that folds."""
+    column = sheet.columns[number]
+    longest = max((len(row[number]) for row in sheet.rows), default=0)
+    return max(len(column.title), min(longest, _FOLDED) if column.fold else longest)
 
 
 def _text(cell: Cell) -> Text:
@@ -149,12 +181,11 @@ def _text(cell: Cell) -> Text:
 def _table(sheet: Sheet) -> Table:
     table = Table(title=sheet.title, title_justify="left", box=None, pad_edge=False)
     for number, column in enumerate(sheet.columns):
-        longest = max((len(row[number]) for row in sheet.rows), default=0)
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
             no_wrap=not column.fold,
-            min_width=min(longest, _FOLDED) if column.fold else None,
+            min_width=_least(sheet, number),
             overflow="fold",
         )
     for row in sheet.rows:

@@ -59,7 +59,7 @@ def plan_sheet(plan: CapturePlan, *, title: str | None = None) -> Sheet:
         Column("next"),
         Column("about to read", right=True),
         Column("of", right=True),
-        Column("reason"),
+        Column("reason", minor=1),
         Column("because", fold=True),
     )
     rows = [

@@ -13,6 +13,7 @@ from sendense.cli.machine_view import machine_document
 from sendense.cli.output import Cell, Column, Sheet, pairs
 from sendense.cli.plan_view import decision_document
 from sendense.model.point import DiskImage, RecoveryPoint
+from sendense.repository.protocol import LostPoint
 from sendense.units import format_seconds, format_size
 
 
@@ -76,22 +77,22 @@ def _image_document(image: DiskImage) -> dict[str, Any]:
     }
 
 
-def points_sheet(points: Sequence[RecoveryPoint]) -> Sheet:
-    """Give a table of points."""
+def points_sheet(points: Sequence[RecoveryPoint], lost: Sequence[LostPoint] = ()) -> Sheet:
+    """Give a table of points; those that cannot be read stand at its end."""
     columns = (
         Column("point"),
         Column("machine"),
-        Column("no.", right=True),
+        Column("no.", right=True, minor=2),
         Column("taken"),
-        Column("mode"),
-        Column("consistency"),
-        Column("disks", right=True),
-        Column("size", right=True),
+        Column("mode", minor=1),
+        Column("consistency", minor=3),
+        Column("disks", right=True, minor=5),
+        Column("size", right=True, minor=4),
         Column("stored", right=True),
         Column("state"),
         Column("warnings", right=True),
     )
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             point.id,
             point.machine.name,
@@ -106,6 +107,9 @@ def points_sheet(points: Sequence[RecoveryPoint]) -> Sheet:
             str(len(point.warnings)) if point.warnings else "",
         )
         for point in points
+    ]
+    rows += [
+        (item.id, item.machine, *[text.NONE] * (len(columns) - 4), "LOST", "") for item in lost
     ]
     return Sheet(columns, rows)
 
@@ -155,12 +159,12 @@ def images_sheet(images: Sequence[DiskImage]) -> Sheet:
         Column("disk"),
         Column("mode"),
         Column("size", right=True),
-        Column("read", right=True),
+        Column("read", right=True, minor=2),
         Column("stored", right=True),
-        Column("over"),
-        Column("sampled", right=True),
-        Column("took", right=True),
-        Column("reason"),
+        Column("over", minor=1),
+        Column("sampled", right=True, minor=4),
+        Column("took", right=True, minor=3),
+        Column("reason", minor=5),
         Column("because", fold=True),
     )
     rows = [

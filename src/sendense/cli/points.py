@@ -32,23 +32,32 @@ POINT_HELP = "Id, beginning of an id, or latest:MACHINE."
 def list_points(
     run: Run,
     machine: Annotated[
-        str | None, typer.Argument(help="Only this machine: name or UUID.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="MACHINE", help="Only this machine: name or UUID.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """List points, oldest first."""
     repository = run.repository()
     uuid = find_machine(repository, machine).uuid if machine else None
     points = repository.points(uuid)
-    document = {"points": [point_document(point) for point in points]}
+    lost = repository.lost(uuid)
+    document = {
+        "points": [point_document(point) for point in points],
+        "lost": [
+            {"id": item.id, "machine": item.machine, "message": item.message} for item in lost
+        ],
+    }
     empty = "the repository holds no point"
-    run.show(Report(document, [points_sheet(points)] if points else [empty]))
+    run.show(Report(document, [points_sheet(points, lost)] if points or lost else [empty]))
 
 
 @app.command("show")
 @command
 def show_point(
     run: Run,
-    point: Annotated[str, typer.Argument(help=POINT_HELP, show_default=False)],
+    point: Annotated[str, typer.Argument(metavar="POINT", help=POINT_HELP, show_default=False)],
     attachment: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Write this attachment instead, for example domain.xml."),
@@ -83,18 +92,24 @@ def _write_attachment(run: Run, repository: Repository, point: RecoveryPoint, na
 @command
 def delete_points(
     run: Run,
-    points: Annotated[list[str], typer.Argument(help=POINT_HELP, show_default=False)],
+    points: Annotated[
+        list[str], typer.Argument(metavar="POINT", help=POINT_HELP, show_default=False)
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete points; those that build on them take over what they need first."""
     repository = run.repository()
-    chosen = {found.id: found for found in (find_point(repository, name) for name in points)}
+    lost = {item.id: item for item in repository.lost() if item.id in points}
+    named = [find_point(repository, name) for name in points if name not in lost]
+    chosen = {found.id: found for found in named}
     for line in _consequences(repository, list(chosen.values())):
         run.note(line)
+    for item in lost.values():
+        run.note(f"{item.id}: a lost point: {item.message}")
     if not yes:
-        confirm(f"Delete {len(chosen)} point(s)?", run)
+        confirm(f"Delete {len(chosen) + len(lost)} point(s)?", run)
     with run.progress("deleting") as listener:
-        deleted = repository.delete(list(chosen), progress=listener)
+        deleted = repository.delete([*chosen, *lost], progress=listener)
     run.show(Report({"deleted": list(deleted)}, [f"deleted {point_id}" for point_id in deleted]))
 
 

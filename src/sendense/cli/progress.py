@@ -15,11 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.progress import (
     Progress as Bars,
@@ -141,14 +139,21 @@ def as_line(progress: Progress) -> str:
     )
 
 
+def _amount(progress: Progress) -> str:
+    """Write what is done, of what, and how fast since the beginning; nothing of an empty start."""
+    if not progress.done:
+        return ""
+    of = f"{format_size(progress.done)} of {format_size(progress.total)}"
+    return f"{of}, {format_size(progress.rate)}/s"
+
+
 @contextmanager
 def _bars(console: Console, title: str) -> Iterator[ProgressListener]:
     """Show a bar per subject; log lines go above the bars."""
     bars = Bars(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        TextColumn("{task.fields[told]}"),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -161,8 +166,13 @@ def _bars(console: Console, title: str) -> Iterator[ProgressListener]:
         key = (progress.phase, progress.subject)
         with lock:
             if key not in tasks:
-                tasks[key] = bars.add_task(f"{title} {progress.subject}", total=None)
-            bars.update(tasks[key], completed=progress.done, total=progress.total)
+                tasks[key] = bars.add_task(f"{title} {progress.subject}", total=None, told="")
+            bars.update(
+                tasks[key],
+                completed=progress.done,
+                total=progress.total or None,
+                told=_amount(progress),
+            )
 
     with bars, _log_above():
         yield listen

@@ -28,6 +28,7 @@ def make_repository(
     url: Annotated[
         str | None,
         typer.Argument(
+            metavar="URL",
             help="Where: a directory. The repository of the settings where it is left out.",
             show_default=False,
         ),

@@ -31,7 +31,7 @@ def moment(text: str) -> datetime:
     return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
-Point = Annotated[str, typer.Argument(help=POINT_HELP, show_default=False)]
+Point = Annotated[str, typer.Argument(metavar="POINT", help=POINT_HELP, show_default=False)]
 
 At = Annotated[
     datetime | None,

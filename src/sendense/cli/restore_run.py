@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from sendense.capture.host import Host
 from sendense.cli.points import confirm
 from sendense.cli.restore_view import plan_parts, planned_report, restored_report
 from sendense.cli.run import Run
-from sendense.errors import NotFound
+from sendense.errors import NotFound, SendenseError
 from sendense.model.machine import Machine
 from sendense.model.point import PointState, RecoveryPoint
 from sendense.model.restoring import RestorePlan
@@ -66,7 +67,7 @@ def restore_point(run: Run, order: RestoreOrder) -> None:
     """Restore, or say what would be done."""
     repository = run.repository()
     point = _point(run, repository, order)
-    with run.host(order.settings) as host, _destination(host, point, order) as destination:
+    with run.host(order.settings) as host, _destination(run, host, point, order) as destination:
         plan = plan_restore(point, destination, include=order.include, exclude=order.exclude)
         if order.dry_run:
             run.show(planned_report(plan))
@@ -88,16 +89,27 @@ def _point(run: Run, repository: Repository, order: RestoreOrder) -> RecoveryPoi
 
 
 @contextmanager
-def _destination(host: Host, point: RecoveryPoint, order: RestoreOrder) -> Iterator[Destination]:
+def _destination(
+    run: Run, host: Host, point: RecoveryPoint, order: RestoreOrder
+) -> Iterator[Destination]:
     """Give where it goes; a machine whose disks are overwritten is claimed meanwhile."""
     if order.folder is not None:
         yield ToFolder(order.folder, order.image_format, order.overwrite)
     elif order.devices:
-        yield ToDevices(order.devices, order.allow_larger)
+        yield ToDevices(order.devices, order.allow_larger, _neighbours(run, host))
     else:
         with claimed(point.machine, order.settings, "restore"):
             # Looked at under the claim: it may have been started while we waited.
             yield InPlace(_machine(host, point, order), order.allow_larger)
+
+
+def _neighbours(run: Run, host: Host) -> tuple[Machine, ...]:
+    """Give the machines of this host; a host without libvirt may restore as well."""
+    try:
+        return host.machines()
+    except SendenseError as error:
+        run.output.alert(f"warning: whether a machine runs on a device is not known: {error}")
+        return ()
 
 
 def _machine(host: Host, point: RecoveryPoint, order: RestoreOrder) -> Machine:
@@ -134,6 +146,7 @@ def _restore(
         read_back=order.read_back,
         identity=order.identity,
         stall_s=order.settings.stall_timeout,
+        again=_again(run, order, plan),
     )
     title = f"restore {plan.point.machine.name}"
     with log.context(title), run.progress(title) as listener:
@@ -145,3 +158,26 @@ def _restore(
             starter=HostStarter(host, plan.point, order.in_place) if order.start else None,
         )
     run.show(restored_report(result))
+
+
+def _again(run: Run, order: RestoreOrder, plan: RestorePlan) -> str:
+    """Give the command that repeats this restore, of this very point."""
+    words = ["sendense", "restore", plan.point.id]
+    if order.in_place:
+        words.append("--in-place")
+    words += [
+        part for name, device in order.devices.items() for part in ("--to", f"{name}={device}")
+    ]
+    if order.machine_xml is not None:
+        words += ["--xml", str(order.machine_xml.absolute())]
+    words += [part for disk in order.include for part in ("--disk", disk)]
+    words += [part for disk in order.exclude for part in ("--exclude", disk)]
+    flags = {
+        "--allow-larger": order.allow_larger,
+        "--verify": order.read_back,
+        "--start": order.start,
+    }
+    words += [flag for flag, given in flags.items() if given]
+    if run.options.repository:
+        words += ["--repository", str(Path(run.options.repository).absolute())]
+    return shlex.join(words)

@@ -38,8 +38,8 @@ def plan_parts(plan: RestorePlan) -> list[Sheet | Cell]:
         Column("size", right=True),
         Column("to"),
         Column("format"),
-        Column("path", fold=True),
-        Column("because", fold=True),
+        Column("because", minor=1),
+        Column("path"),
     )
     rows = [
         (
@@ -47,8 +47,8 @@ def plan_parts(plan: RestorePlan) -> list[Sheet | Cell]:
             format_size(item.image.size),
             item.destination.kind.value,
             item.destination.format,
-            item.destination.path,
             item.reason,
+            item.destination.path,
         )
         for item in plan.disks
     ]
@@ -116,7 +116,7 @@ def _done_sheet(result: RestoreResult) -> Sheet:
         Column("took", right=True),
         Column("rate", right=True),
         Column("read back"),
-        Column("path", fold=True),
+        Column("path"),
     )
     rows = [
         (

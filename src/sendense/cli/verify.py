@@ -15,7 +15,7 @@ from sendense.cli.points import POINT_HELP
 from sendense.cli.run import Run
 from sendense.errors import Rejected
 from sendense.model.point import RecoveryPoint
-from sendense.repository.protocol import Repository, VerifyLevel
+from sendense.repository.protocol import LostPoint, Repository, VerifyLevel
 from sendense.units import format_seconds, format_size
 from sendense.workflows.points import find_machine, find_point
 from sendense.workflows.verify import Checked, verify_points
@@ -54,11 +54,12 @@ def verify(
 
 def _chosen(
     repository: Repository, names: list[str], machine: str | None
-) -> tuple[RecoveryPoint, ...]:
+) -> tuple[RecoveryPoint | LostPoint, ...]:
     if names:
         found = [find_point(repository, name) for name in names]
         return tuple({point.id: point for point in found}.values())
-    return repository.points(find_machine(repository, machine).uuid if machine else None)
+    uuid = find_machine(repository, machine).uuid if machine else None
+    return (*repository.points(uuid), *repository.lost(uuid))
 
 
 def _code(item: Checked) -> ExitCode:
@@ -79,7 +80,7 @@ def _point_document(item: Checked) -> dict[str, Any]:
     found = item.verification
     return {
         "point": item.point.id,
-        "machine": item.point.machine.name,
+        "machine": _machine(item),
         "sound": item.sound,
         "checked_bytes": found.checked_bytes if found else 0,
         "seconds": found.seconds if found else 0.0,
@@ -111,8 +112,8 @@ def _points_sheet(checked: Sequence[Checked]) -> Sheet:
     rows = [
         (
             item.point.id,
-            item.point.machine.name,
-            text.when(item.point.taken_at),
+            _machine(item),
+            text.when(item.point.taken_at) if isinstance(item.point, RecoveryPoint) else text.NONE,
             _word(item),
             format_size(item.verification.checked_bytes) if item.verification else text.NONE,
             format_seconds(item.verification.seconds) if item.verification else text.NONE,
@@ -120,6 +121,12 @@ def _points_sheet(checked: Sequence[Checked]) -> Sheet:
         for item in checked
     ]
     return Sheet(columns, rows)
+
+
+def _machine(item: Checked) -> str:
+    """Name the machine; of a point without a manifest only the UUID is known."""
+    point = item.point
+    return point.machine.name if isinstance(point, RecoveryPoint) else point.machine
 
 
 def _word(item: Checked) -> str:
@@ -135,11 +142,12 @@ def _findings_sheet(checked: Sequence[Checked]) -> Sheet:
         Column("offset", right=True),
         Column("finding", fold=True),
     )
-    rows: list[tuple[str, ...]] = []
+    rows: dict[tuple[str, ...], None] = {}
     for item in checked:
         if item.error is not None:
-            rows.append((item.point.id, text.NONE, text.NONE, item.error.message))
+            rows[item.point.id, text.NONE, text.NONE, item.error.message] = None
         for one in item.verification.findings if item.verification else ():
             offset = text.NONE if one.offset is None else str(one.offset)
-            rows.append((one.point, one.disk or text.NONE, offset, one.message))
-    return Sheet(columns, rows)
+            # Many points may stand on one damaged layer.
+            rows[one.point, one.disk or text.NONE, offset, one.message] = None
+    return Sheet(columns, list(rows))

@@ -93,11 +93,11 @@ def _document(seen: _Seen) -> dict[str, Any]:
 def _sheet(seen: list[_Seen]) -> Sheet:
     columns = (
         Column("name"),
-        Column("uuid"),
+        Column("uuid", minor=1),
         Column("state"),
-        Column("disks"),
+        Column("disks", minor=2),
         Column("size", right=True),
-        Column("agent channel"),
+        Column("agent channel", minor=3),
         Column("last point"),
         Column("trouble", fold=True),
     )
@@ -135,7 +135,7 @@ def _age(seconds: float) -> str:
 @command
 def show_machine(
     run: Run,
-    name: Annotated[str, typer.Argument(help="Name or UUID.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or UUID.", show_default=False)],
 ) -> None:
     """Show a machine's disks and bitmaps, and what its next backup would do."""
     with run.host() as host:

@@ -37,6 +37,7 @@ from typing import NamedTuple, Self
 from blake3 import blake3
 
 from sendense.errors import Damaged, Unsupported
+from sendense.formats.refused import unreadable
 
 MAGIC = b"SDN-MAP\n"
 VERSION = 1
@@ -178,6 +179,8 @@ class BlockMap:
             self._fd = os.open(path, os.O_RDONLY)
         except FileNotFoundError as error:
             raise Damaged(f"the block map {path} is missing", file=self._name) from error
+        except OSError as error:
+            raise unreadable(f"the block map {path}", error) from error
         try:
             self._load(digest)
         except BaseException:
@@ -296,7 +299,7 @@ class BlockMap:
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
-            raise self._damaged(f"cannot be read: {error.strerror}") from error
+            raise unreadable(f"the block map {self._name}", error) from error
 
     def _damaged(self, what: str) -> Damaged:
         return Damaged(f"the block map {self._name} {what}", file=self._name)

@@ -34,6 +34,7 @@ from sendense.formats.qcow2 import (
     Header,
     read_header,
 )
+from sendense.formats.refused import unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Qcow2Reader:
         except FileNotFoundError as error:
             raise Damaged(f"the image {path} is missing", file=self._name) from error
         except OSError as error:
-            raise self._damaged(f"cannot be read: {error.strerror}") from error
+            raise unreadable(f"the image {self._name}", error) from error
         self._bits = self.header.cluster_bits
         self._per_table = self.header.cluster_size // 8
         self._l1: array[int] | None = None
@@ -169,7 +170,7 @@ class Qcow2Reader:
                 more = os.preadv(self._fd, [part[done:]], offset + done)
                 done = done + more if more else -1
         except OSError as error:
-            raise self._damaged(f"cannot be read: {error.strerror}") from error
+            raise unreadable(f"the image {self._name}", error) from error
         if done != len(part):
             raise self._damaged("is cut off")
 
@@ -177,7 +178,7 @@ class Qcow2Reader:
         try:
             data = os.pread(self._fd, length, offset)
         except OSError as error:
-            raise self._damaged(f"cannot be read: {error.strerror}") from error
+            raise unreadable(f"the image {self._name}", error) from error
         if whole and len(data) != length:
             raise self._damaged("is cut off")
         return data

@@ -149,7 +149,9 @@ def decide(
     host can make checkpoints at all.
     """
     target = survey.disk.target
-    tracked = survey.disk.holds_bitmaps and host_incremental and not survey.memory_snapshot
+    # libvirt makes no checkpoint of a read-only disk.
+    holds_bitmaps = survey.disk.holds_bitmaps and not survey.disk.read_only
+    tracked = holds_bitmaps and host_incremental and not survey.memory_snapshot
     reason = _reason_against_base(survey, base, policy, machine_known=machine_known)
     if reason is not None or base is None:
         return DiskDecision(
@@ -159,7 +161,7 @@ def decide(
             reason or Reason.NO_BASE,
             tracked=tracked,
         )
-    if not survey.disk.holds_bitmaps:
+    if not holds_bitmaps:
         return DiskDecision(
             target,
             Mode.INCREMENTAL,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,10 +18,20 @@ from sendense.errors import Busy, Damaged, NotAllowed, NotFound, OutOfSpace, Rej
 from sendense.model.machine import Machine
 from sendense.model.point import RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
-from sendense.repository import deleting, durable, layout, locks, manifest, merging, verifying
+from sendense.repository import (
+    deleting,
+    durable,
+    layout,
+    locks,
+    manifest,
+    merging,
+    sequence,
+    verifying,
+)
 from sendense.repository.listing import list_machine
 from sendense.repository.point_reading import ChainPointReader
 from sendense.repository.protocol import (
+    LostPoint,
     PointReader,
     PointWriter,
     RepositoryInfo,
@@ -72,6 +83,20 @@ class ChainRepository:
         folders = self._machines() if machine is None else [self._folder(machine)]
         return tuple(point for folder in folders for point in list_machine(folder).points)
 
+    def lost(self, machine: str | None = None) -> tuple[LostPoint, ...]:
+        """List the points whose manifest cannot be read."""
+        folders = self._machines() if machine is None else [self._folder(machine)]
+        found = []
+        for folder in folders:
+            unreadable = list_machine(folder).unreadable
+            # Zero: the highest number is lost as well.
+            newest = (sequence.next_sequence(folder, ()) - 1) if unreadable else 0
+            found += [
+                LostPoint(folder.name, name, message, newest or sys.maxsize)
+                for name, message in unreadable.items()
+            ]
+        return tuple(found)
+
     def point(self, point_id: str) -> RecoveryPoint:
         """Give one point, its manifest read and checked now."""
         folder = self._find(point_id)
@@ -81,6 +106,9 @@ class ChainRepository:
 
     def rebuild(self) -> int:
         """Make the list of points again from what is stored."""
+        for folder in self._machines():
+            with durable.explaining(folder):
+                (folder / layout.CATALOG).unlink(missing_ok=True)
         return sum(
             len(list_machine(folder, trust_cache=False).points) for folder in self._machines()
         )
@@ -172,6 +200,9 @@ class ChainRepository:
         for folder in self._machines():
             if (folder / point_id / layout.MANIFEST).exists():
                 return folder
+        for lost in self.lost():
+            if lost.id == point_id:
+                return self._folder(lost.machine)
         raise NotFound(f"there is no point {point_id} in {self.location}")
 
     def _listed(self, folder: Path, point_id: str) -> RecoveryPoint:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sendense.errors import Damaged, NotFound, Unsupported
+from sendense.errors import Damaged, NotAllowed, NotFound, Unsupported
 from sendense.model.point import PointState, RecoveryPoint
 from sendense.repository import damage, layout, manifest, sealed
 
@@ -38,8 +38,8 @@ class Listing:
     """Visible points by sequence, their state filled in."""
     deleting: tuple[RecoveryPoint, ...]
     """Points whose deletion began and is not finished."""
-    unreadable: tuple[str, ...]
-    """Ids of points whose manifest cannot be read."""
+    unreadable: dict[str, str]
+    """Points whose manifest cannot be read: by id, the reason."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def list_machine(folder: Path, *, trust_cache: bool = True) -> Listing:
     cached = _read_cache(folder) if trust_cache else {}
     entries: dict[str, _Entry] = {}
     deleting: list[RecoveryPoint] = []
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not layout.is_name(path.name):
             continue
@@ -67,12 +67,12 @@ def list_machine(folder: Path, *, trust_cache: bool = True) -> Listing:
                 entries[path.name] = known or _Entry(stamp, manifest.read(path), damage.read(path))
         except NotFound:
             continue  # deleted since the directory was read
-        except (Damaged, Unsupported) as error:
+        except (Damaged, NotAllowed, Unsupported) as error:
             logger.warning("%s", error)
-            unreadable.append(path.name)
+            unreadable[path.name] = error.message
     if _stamps(cached) != {name: entry.stamp for name, entry in entries.items()}:
         _write_cache(folder, entries)
-    return Listing(_with_states(entries, deleting), tuple(deleting), tuple(unreadable))
+    return Listing(_with_states(entries, deleting), tuple(deleting), unreadable)
 
 
 def _with_states(
@@ -89,8 +89,12 @@ def _with_states(
 
 def _tombstone(path: Path) -> list[RecoveryPoint]:
     """Give the point that is being deleted there, if it is one."""
-    found = path / layout.TOMBSTONE
-    return [manifest.read(path, name=layout.TOMBSTONE)] if found.exists() else []
+    if (path / layout.TOMBSTONE).exists():
+        return [manifest.read(path, name=layout.TOMBSTONE)]
+    # A point gets and loses its name together with its manifest: this one lost it to somebody else.
+    if next(path.glob("*.map"), None) or next(path.glob("*.qcow2"), None):
+        raise Damaged(f"the point in {path} has lost its manifest", file=path)
+    return []
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -9,6 +9,7 @@ from typing import Self
 from blake3 import blake3
 
 from sendense.errors import Damaged, NotFound
+from sendense.formats.refused import unreadable
 from sendense.model.point import RecoveryPoint
 from sendense.repository.layers import open_layers
 from sendense.repository.locks import Lock
@@ -56,7 +57,7 @@ class ChainPointReader:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise Damaged(f"{path} cannot be read: {error.strerror}", file=path) from error
+            raise unreadable(path, error) from error
         if blake3(content).hexdigest() != known.digest:
             raise Damaged(f"{path} does not match its checksum", file=path)
         return content

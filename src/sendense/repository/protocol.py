@@ -177,6 +177,19 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class LostPoint:
+    """A point that is there, and of which nothing can be told."""
+
+    machine: str
+    """The machine's UUID."""
+    id: str
+    message: str
+    """Why it cannot be read."""
+    newest: int
+    """The highest ``sequence`` that it can have."""
+
+
+@dataclass(frozen=True)
 class RepositoryInfo:
     """A repository as a whole."""
 
@@ -201,6 +214,9 @@ class Repository(Protocol):
 
     def points(self, machine: str | None = None) -> tuple[RecoveryPoint, ...]:
         """List points, by machine UUID and sequence; only one machine's where it is named."""
+
+    def lost(self, machine: str | None = None) -> tuple[LostPoint, ...]:
+        """List the points whose manifest cannot be read: they are missing in :meth:`points`."""
 
     def point(self, point_id: str) -> RecoveryPoint:
         """Give one point; :class:`~sendense.errors.NotFound` where there is none."""

@@ -15,6 +15,7 @@ from typing import Any
 from blake3 import blake3
 
 from sendense.errors import Damaged, NotFound, Unsupported
+from sendense.formats.refused import unreadable
 
 VERSION = 1
 
@@ -58,7 +59,7 @@ def read(path: Path, kind: str) -> Content:
     except FileNotFoundError as error:
         raise NotFound(f"there is no {path}", file=path) from error
     except OSError as error:
-        raise Damaged(f"{path} cannot be read: {error.strerror}", file=path) from error
+        raise unreadable(path, error) from error
     return parse(data, kind, name=str(path))
 
 

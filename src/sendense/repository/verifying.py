@@ -43,7 +43,7 @@ def verify(
     checked = 0
     try:
         point = manifest.read(machine / point_id)
-    except Damaged as error:
+    except (Damaged, NotFound) as error:
         findings.append(Finding(point_id, None, None, error.message))
     else:
         findings += _attachments(machine, point)

@@ -32,13 +32,16 @@ class HalfRestored:
     point: str
     machine: str
     since: str
+    again: str = ""
+    """The command that repeats the restore, where it was known."""
 
 
 class Marks:
     """The marks of one restore."""
 
-    def __init__(self, state_dir: Path, plan: RestorePlan) -> None:
+    def __init__(self, state_dir: Path, plan: RestorePlan, *, again: str = "") -> None:
         """Mark nothing yet."""
+        self._again = again
         self._folder = _folder(state_dir)
         self._plan = plan
         self._begun = clock.format_utc(clock.now())
@@ -62,6 +65,7 @@ class Marks:
             "point": self._plan.point.id,
             "machine": self._plan.point.machine.name,
             "since": self._begun,
+            "again": self._again,
         }
         staging.write_file(_file(self._folder, path), json.dumps(content).encode(), overwrite=True)
 
@@ -73,11 +77,22 @@ class Marks:
 
 def half_restored(state_dir: Path) -> tuple[HalfRestored, ...]:
     """List what restores that did not complete have left on this host."""
-    found = []
-    for file in sorted(_folder(state_dir).glob("*.json")):
+    return tuple(_read(file) for file in sorted(_folder(state_dir).glob("*.json")))
+
+
+def _read(file: Path) -> HalfRestored:
+    """Read a mark; one that cannot be read still says that some disk is half restored."""
+    try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        found.append(HalfRestored(**content))
-    return tuple(found)
+        return HalfRestored(**{key: str(value) for key, value in content.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return HalfRestored(
+            path=f"a place that {file} does not tell any more",
+            state="unknown",
+            point="unknown",
+            machine="a machine",
+            since="an unknown time",
+        )
 
 
 def _folder(state_dir: Path) -> Path:

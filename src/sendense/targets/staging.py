@@ -112,6 +112,8 @@ def sync_folder(folder: Path) -> None:
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Make ``folder``, keep other restores out of it, and sweep what dead ones left in it."""
+    if folder.exists() and not folder.is_dir():
+        raise Rejected(f"{folder} is no directory", hint="name a directory", path=folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

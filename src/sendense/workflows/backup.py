@@ -18,9 +18,9 @@ from sendense import clock, steps
 from sendense.capture.host import Host
 from sendense.capture.journal import JournalEntry
 from sendense.capture.session import CaptureSession
-from sendense.errors import StrictWarning
+from sendense.errors import SendenseError, StrictWarning
 from sendense.model.decision import Mode
-from sendense.model.machine import Machine
+from sendense.model.machine import Machine, PowerState
 from sendense.model.plan import CapturePlan
 from sendense.model.point import DiskImage, RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
@@ -88,6 +88,8 @@ class Backup:
 
     def _reason_to_skip(self, plan: CapturePlan) -> str | None:
         least = self._request.least_bytes
+        if plan.survey.machine.power is PowerState.STOPPED:
+            return None  # nobody counts what the bitmap of an image that is off marks
         if plan.mode is Mode.INCREMENTAL and plan.estimated_bytes < least:
             changed = format_size(plan.estimated_bytes)
             return f"about {changed} changed, less than the {format_size(least)} asked for"
@@ -123,9 +125,17 @@ class Backup:
             with shielded():
                 point = writer.commit(draft)
                 steps.reached("point-committed")
-                drop = superseded(self._repository.points(plan.survey.machine.uuid))
-                late = session.commit(drop=drop)
+                late = self._end(session, plan)
         return point, late
+
+    def _end(self, session: CaptureSession, plan: CapturePlan) -> tuple[str, ...]:
+        """End the capture of a point that is committed: what fails now is a warning."""
+        try:
+            drop = superseded(self._repository.points(plan.survey.machine.uuid))
+        except (SendenseError, OSError) as error:
+            late = f"superseded checkpoints stay for now: the points cannot be listed: {error}"
+            return (late, *session.commit(drop=()))
+        return session.commit(drop=drop)
 
     def _attach(self, writer: PointWriter, session: CaptureSession) -> None:
         if session.domain_xml:

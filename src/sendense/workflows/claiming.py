@@ -47,8 +47,12 @@ def reap_entry(entry: JournalEntry, *, agent_timeout_s: int) -> tuple[str, ...]:
 def is_committed(facts: Facts) -> bool:
     """Tell whether the point of a dead run is in its repository."""
     location = facts.get("repository")
-    if not location or not Path(location).exists():
+    if not location:
         return False
+    if not Path(location).exists():
+        # Not mounted, say: the checkpoint may be the base of the next incremental, and keeping
+        # one for nothing costs a bitmap.
+        return True
     try:
         open_repository(location).point(facts["point"])
     except NotFound:

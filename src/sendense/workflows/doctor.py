@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from sendense.capture.host import Host
 from sendense.capture.journal import claim, stale_machines
 from sendense.capture.probe import examine_host, prepare_folders
-from sendense.errors import Busy
+from sendense.errors import Busy, SendenseError
 from sendense.model.finding import Finding, Level
 from sendense.settings import Settings
 from sendense.targets.marks import half_restored
 from sendense.workflows.claiming import reap_entry
+
+log = logging.getLogger(__name__)
 
 
 def examine(host: Host, settings: Settings) -> tuple[Finding, ...]:
@@ -30,6 +34,9 @@ def repair(host: Host, settings: Settings) -> tuple[str, ...]:
             continue  # its holder lives
         try:
             done.extend(reap_entry(entry, agent_timeout_s=settings.agent_timeout))
+        except SendenseError as error:
+            # It stays in the journal, and in the findings; the others need not wait for it.
+            log.warning("what a run of %s left stays for now: %s", machine, error)
         finally:
             entry.release()
     return tuple(done)

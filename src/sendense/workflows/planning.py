@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sendense import clock
+from sendense.errors import Rejected
 from sendense.model.decision import Base, CapturePolicy, RequestedMode, decide
+from sendense.model.machine import Disk
 from sendense.model.plan import CapturePlan, DiskPlan
 from sendense.model.point import Consistency, PointState, RecoveryPoint, latest_image, new_point_id
 from sendense.model.selection import select_disks
@@ -41,6 +43,7 @@ def plan_backup(
     ``points`` are the machine's points in the repository, in any order.
     """
     chosen = select_disks(survey.machine.disks, include=request.include, exclude=request.exclude)
+    _refuse_twins(chosen)
     policy = CapturePolicy(request.mode, request.full_every)
     disks = []
     for seen in survey.disks:
@@ -63,6 +66,18 @@ def plan_backup(
         granularity=request.granularity,
         mountpoints=request.mountpoints,
     )
+
+
+def _refuse_twins(disks: tuple[Disk, ...]) -> None:
+    """Refuse disks that cannot be told apart: a restore would mix them up."""
+    seen: dict[str, Disk] = {}
+    for disk in disks:
+        twin = seen.setdefault(disk.identity, disk)
+        if twin is not disk:
+            raise Rejected(
+                f"the disks {twin.target} and {disk.target} have the same {disk.identity}",
+                hint="give them different serials, or leave one of them out with --exclude",
+            )
 
 
 def base_of(points: tuple[RecoveryPoint, ...], identity: str) -> Base | None:

@@ -28,6 +28,13 @@ def find_point(
             f"{reference!r} names one point already, so a time says nothing",
             hint=f"name the machine instead: {LATEST}MACHINE",
         )
+    for lost in repository.lost():
+        if lost.id == reference:
+            raise Damaged(
+                f"point {lost.id} is lost: {lost.message}",
+                hint="restore another point; 'sendense points delete' takes it out",
+                point=lost.id,
+            )
     return _by_id(repository.points(), reference)
 
 
@@ -86,7 +93,26 @@ def _latest(repository: Repository, machine: str, at: datetime | None) -> Recove
             f"no point of {found.name} is that old",
             hint=f"the oldest is {oldest.id} of {oldest.taken_at:%Y-%m-%d %H:%M:%S} UTC",
         )
-    return max(chosen, key=lambda item: item.sequence)
+    newest = max(chosen, key=lambda item: item.sequence)
+    _ensure_none_lost(repository, newest, points)
+    return newest
+
+
+def _ensure_none_lost(
+    repository: Repository, chosen: RecoveryPoint, points: Sequence[RecoveryPoint]
+) -> None:
+    """Refuse to call a point the newest if one that cannot be read may stand behind it."""
+    behind = [point.sequence for point in points if point.sequence > chosen.sequence]
+    for lost in repository.lost(chosen.machine.uuid):
+        if min([*behind, lost.newest + 1]) > chosen.sequence + 1:
+            raise Damaged(
+                f"point {lost.id} of {chosen.machine.name} cannot be read, and may be newer "
+                f"than {chosen.id}: {lost.message}",
+                hint=f"name the point that you want: {chosen.id} is of "
+                f"{chosen.taken_at:%Y-%m-%d %H:%M:%S} UTC; "
+                f"'sendense points delete {lost.id}' takes the other out",
+                point=lost.id,
+            )
 
 
 def _by_id(points: Sequence[RecoveryPoint], reference: str) -> RecoveryPoint:

@@ -17,15 +17,16 @@ exception; there is no success with remarks.  The caller holds the machine's cla
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from sendense import clock, steps
 from sendense.capture import images
-from sendense.errors import NotFound, Rejected, SendenseError
+from sendense.errors import Busy, Cancelled, NotFound, Rejected, SendenseError
 from sendense.model.machine import Machine, PowerState, SourceKind
 from sendense.model.point import DiskImage, RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
@@ -77,6 +78,8 @@ class ToDevices:
     mapping: Mapping[str, str]
     """From a disk's target, serial or path to a device."""
     allow_larger: bool = False
+    machines: tuple[Machine, ...] = ()
+    """Those of this host: QEMU opens a device in a way that does not keep us out."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def plan_restore(
     if isinstance(destination, ToFolder):
         return _plan_folder(point, chosen, destination)
     if isinstance(destination, ToDevices):
+        _refuse_devices(destination)
         return plan_devices(
             point,
             chosen,
@@ -140,6 +144,37 @@ def _plan_folder(
         for name in _files_beside(point):
             staging.ensure_absent(destination.folder / name)
     return plan
+
+
+def _refuse_devices(destination: ToDevices) -> None:
+    """Refuse what is no block device, and one that a machine runs on."""
+    used = {
+        number: f"disk {disk.target} of {machine.name}"
+        for machine in destination.machines
+        if machine.power is not PowerState.STOPPED
+        for disk in machine.disks
+        if (number := _device_number(disk.path)) is not None
+    }
+    for device in destination.mapping.values():
+        if not Path(device).exists():
+            raise NotFound(f"there is no device {device}")
+        number = _device_number(device)
+        if number is None:
+            raise Rejected(f"{device} is no block device", hint="to files, restore with --output")
+        if number in used:
+            raise Busy(
+                f"{device} is {used[number]}, which runs",
+                hint="stop the machine first, or name another device",
+                device=device,
+            )
+
+
+def _device_number(path: str) -> int | None:
+    try:
+        facts = Path(path).stat()
+    except OSError:
+        return None
+    return facts.st_rdev if stat.S_ISBLK(facts.st_mode) else None
 
 
 def _files_beside(point: RecoveryPoint) -> tuple[str, ...]:
@@ -185,6 +220,8 @@ class RestoreOptions:
     identity: Identity | None = None
     """Who the machine is afterwards; by default who it was."""
     stall_s: float = 120.0
+    again: str = ""
+    """The command that repeats it: what a person needs who finds disks half restored."""
 
 
 @dataclass(frozen=True)
@@ -289,13 +326,14 @@ class _Run:
         """Overwrite devices or images, under marks that say so until all are complete."""
         for item in self.plan.disks:
             _prepare(item)
-        marks = Marks(self.options.state_dir, self.plan)
+        marks = Marks(self.options.state_dir, self.plan, again=self.options.again)
         done: list[DiskRestored] = []
         with ExitStack() as stack:
             # All are opened before one is written: a disk that cannot be had leaves the others
             # untouched, and a machine that is started meanwhile finds its disks locked.
             targets = [stack.enter_context(self._open(item)) for item in self.plan.disks]
             marks.begin()
+            stack.enter_context(self._telling())
             steps.reached("restore-marked")
             for item, target in zip(self.plan.disks, targets, strict=True):
                 path = item.destination.path
@@ -303,14 +341,29 @@ class _Run:
                 done.append(self._write(item, target, readable_at=path))
                 marks.note(path, "written")
                 steps.reached("disk-restored")
-        nvram = self.plan.machine.nvram if self.plan.machine is not None else None
-        if nvram is not None and NVRAM in _files_beside(self.plan.point):
-            staging.replace_content(Path(nvram), self.reader.attachment(NVRAM))
-            self.files.append(nvram)
-        self._shape(None)
-        marks.clear()
+        with self._telling():
+            nvram = self.plan.machine.nvram if self.plan.machine is not None else None
+            if nvram is not None and NVRAM in _files_beside(self.plan.point):
+                staging.replace_content(Path(nvram), self.reader.attachment(NVRAM))
+                self.files.append(nvram)
+            self._shape(None)
+            marks.clear()
         steps.reached("restore-unmarked")
         return tuple(done)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say of whatever breaks it off that nothing was taken back: it cannot be."""
+        hint = "the disks are half restored: repeat it before the machine is started"
+        if self.options.again:
+            hint = f"{hint}: {self.options.again}"
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            raise Cancelled("the restore was stopped in the middle", hint=hint) from error
+        except SendenseError as error:
+            error.hint = f"{error.hint}; {hint}" if error.hint else hint
+            raise
 
     def _open(self, item: DiskRestore) -> Target:
         place = item.destination

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sendense.errors import SendenseError
 from sendense.model.point import RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
-from sendense.repository.protocol import Repository, Verification, VerifyLevel
+from sendense.repository.protocol import LostPoint, Repository, Verification, VerifyLevel
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 class Checked:
     """A point, and what its verification found, or why it could not be done."""
 
-    point: RecoveryPoint
+    point: RecoveryPoint | LostPoint
     verification: Verification | None
     error: SendenseError | None = None
 
@@ -30,7 +30,7 @@ class Checked:
 
 def verify_points(
     repository: Repository,
-    points: Sequence[RecoveryPoint],
+    points: Sequence[RecoveryPoint | LostPoint],
     level: VerifyLevel,
     *,
     listener: ProgressListener = silent,

@@ -30,7 +30,7 @@ from sendense.workflows.restore import (
 from tests.integration.restore.stage import SIZE, Stage, content
 from tests.integration.targets.conftest import loop_device, small_storage  # noqa: F401
 from tests.integration.transfer.servers import MIB, run, server
-from tests.support.builders import a_disk
+from tests.support.builders import a_disk, a_machine
 
 
 @pytest.fixture
@@ -149,6 +149,24 @@ def test_a_device_holds_the_disk(stage, loop_device):  # noqa: F811
     assert result.domain is not None
     assert f'dev="{device}"' in result.domain.xml
     assert half_restored(stage.state_dir) == ()
+
+
+def test_a_file_is_no_device(stage):
+    with pytest.raises(Rejected, match="no block device"):
+        plan_restore(stage.point, ToDevices({"vda": str(stage.images[1])}))
+
+
+def test_a_device_that_a_machine_runs_on_is_busy(stage, tmp_path, loop_device):  # noqa: F811
+    device, _ = loop_device
+    other_name = tmp_path / "volume"
+    other_name.symlink_to(device)
+    disk = a_disk("vdc", path=str(other_name), format="raw")
+    running = a_machine(disk, name="web", power=PowerState.RUNNING)
+    wanted = ToDevices({"vdb": device}, allow_larger=True, machines=(running,))
+    with pytest.raises(Busy, match="disk vdc of web"):
+        plan_restore(stage.point, wanted)
+    off = replace(running, power=PowerState.STOPPED)
+    plan_restore(stage.point, replace(wanted, machines=(off,)))
 
 
 # --- in place ---
@@ -272,6 +290,36 @@ def test_damage_leaves_a_mark_until_a_restore_completes(stage):
     stage.restore()
     assert half_restored(stage.state_dir) == ()
     assert stage.now() == stage.contents
+
+
+@pytest.mark.parametrize(("raised", "seen"), [(KeyboardInterrupt, Cancelled), (Busy, Busy)])
+def test_whoever_breaks_it_off_hears_that_the_disks_are_half_restored(stage, raised, seen):
+    def break_off(step):
+        if step == "disk-restored":
+            raise raised("enough")
+
+    steps.listen(break_off)
+    try:
+        with pytest.raises(seen) as caught:
+            stage.restore(again="sendense restore p1 --in-place")
+    finally:
+        steps.unlisten()
+    assert "half restored" in (caught.value.hint or "")
+    assert "sendense restore p1 --in-place" in (caught.value.hint or "")
+    marks = half_restored(stage.state_dir)
+    assert {item.again for item in marks} == {"sendense restore p1 --in-place"}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"path": "/x"}', '{"since": 1, "other": 2}'])
+def test_a_mark_that_cannot_be_read_is_still_one(stage, content):
+    (stage.state_dir / "restores").mkdir(parents=True)
+    (stage.state_dir / "restores/0.json").write_text(content)
+    assert [item.state for item in half_restored(stage.state_dir)] == ["unknown"]
+
+
+def test_a_directory_that_is_a_file_is_refused(stage):
+    with pytest.raises(Rejected, match="no directory"):
+        stage.restore_to(stage.images[0])
 
 
 def test_storage_that_forgets_is_found_by_reading_back(stage, monkeypatch):

@@ -22,6 +22,7 @@ from sendense.repository.opening import RepositorySettings
 from sendense.repository.protocol import (
     DiskReader,
     Finding,
+    LostPoint,
     PointReader,
     PointWriter,
     RepositoryInfo,
@@ -57,6 +58,7 @@ class MemoryRepository:
         self.location = location
         self._points = {point.id: point for point in points}
         self.damaged: set[str] = set()
+        self.lost_points: tuple[LostPoint, ...] = ()
         self.attachments: dict[tuple[str, str], bytes] = {}
         self.error: SendenseError | None = None
 
@@ -78,6 +80,9 @@ class MemoryRepository:
         chosen = [point for point in self._points.values() if machine in (None, point.machine.uuid)]
         return tuple(sorted(chosen, key=lambda point: (point.machine.uuid, point.sequence)))
 
+    def lost(self, machine: str | None = None) -> tuple[LostPoint, ...]:
+        return tuple(item for item in self.lost_points if machine in (None, item.machine))
+
     def point(self, point_id: str) -> RecoveryPoint:
         if point_id not in self._points:
             raise NotFound(f"no point {point_id}")
@@ -93,12 +98,17 @@ class MemoryRepository:
         self, point_ids: Sequence[str], *, progress: ProgressListener = silent
     ) -> tuple[str, ...]:
         for point_id in point_ids:
-            del self._points[point_id]
+            self._points.pop(point_id, None)
         return tuple(point_ids)
 
     def verify(
         self, point_id: str, level: VerifyLevel, *, progress: ProgressListener = silent
     ) -> Verification:
+        for lost in self.lost_points:
+            if lost.id == point_id:
+                return Verification(
+                    point_id, level, 0, (Finding(point_id, None, None, lost.message),), 0.1
+                )
         point = self.point(point_id)
         progress(Progress("verify", "vda", 4096, 4096, 1.0))
         findings: tuple[Finding, ...] = ()

@@ -6,6 +6,7 @@ import pytest
 
 from sendense.model.decision import DiskDecision, Method, Mode, Reason
 from sendense.model.point import Attachment
+from sendense.repository.protocol import LostPoint
 from tests.support.builders import a_disk, a_machine, a_point, an_image
 from tests.unit.cli.stage import document
 
@@ -163,6 +164,45 @@ def test_verify_finds_damage(stage, capsys, repository):
     assert "DAMAGED" in capsys.readouterr().out
     assert stage.run("points", "list", "-r", "mem") == 0
     assert "DAMAGED" in capsys.readouterr().out
+
+
+def lose(repository, newest=3):
+    repository.lost_points = (LostPoint(a_machine().uuid, "cc44", "cut off", newest),)
+
+
+def test_a_lost_point_is_listed(stage, capsys, repository):
+    lose(repository)
+    assert stage.run("points", "list", "-r", "mem") == 0
+    assert any("cc44" in line and "LOST" in line for line in capsys.readouterr().out.splitlines())
+    assert stage.run("points", "list", "-r", "mem", "--json") == 0
+    (lost,) = document(capsys.readouterr())["lost"]
+    assert (lost["id"], lost["message"]) == ("cc44", "cut off")
+
+
+def test_latest_never_falls_back_behind_a_lost_point(stage, capsys, repository):
+    lose(repository)
+    assert stage.run("points", "show", "latest:i-2-10-VM", "-r", "mem") == 6
+    assert "aa22" in capsys.readouterr().err
+    assert stage.run("points", "show", "latest:other", "-r", "mem") == 0
+    lose(repository, newest=2)
+    assert stage.run("points", "show", "latest:i-2-10-VM", "-r", "mem") == 0
+
+
+def test_a_lost_point_is_named_and_deleted(stage, capsys, repository):
+    lose(repository)
+    assert stage.run("points", "show", "cc44", "-r", "mem") == 6
+    assert "is lost: cut off" in capsys.readouterr().err
+    assert stage.run("points", "delete", "cc44", "aa11", "--yes", "-r", "mem", "--json") == 0
+    assert document(capsys.readouterr())["deleted"] == ["aa11", "cc44"]
+
+
+@pytest.mark.parametrize("chosen", [("--all",), ("--machine", "i-2-10-VM")])
+def test_a_lost_point_is_no_sound_one(stage, capsys, repository, chosen):
+    lose(repository)
+    assert stage.run("verify", *chosen, "-r", "mem", "--json") == 6
+    last = document(capsys.readouterr())["points"][-1]
+    assert (last["point"], last["machine"], last["sound"]) == ("cc44", a_machine().uuid, False)
+    assert stage.run("verify", "--machine", "other", "-r", "mem") == 0
 
 
 def test_init_info_rebuild(stage, capsys):

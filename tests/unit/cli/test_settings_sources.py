@@ -110,3 +110,29 @@ def test_a_repository_is_never_made_on_the_way(stage, capsys):
     assert stage.run("backup", "i-2-10-VM", "-r", "typo") == 3
     assert "sendense repo init typo" in capsys.readouterr().err
     assert not stage.repositories
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SENDENSE_REPOSITRY", "SENDENSE_REPOSITORY"),
+        ("SENDENSE_REPO", "SENDENSE_REPOSITORY"),
+        ("SENDENSE_CONFG", "SENDENSE_CONFIG"),
+        ("SENDENSE_SCRATCHDIR", "SENDENSE_SCRATCH_DIR"),
+        ("SENDENSE_FULL_EVRY", "SENDENSE_FULL_EVERY"),
+    ],
+)
+def test_a_misspelt_variable_is_named(stage, capsys, monkeypatch, name, meant):
+    stage.add()
+    monkeypatch.setenv(name, "x")
+    assert stage.run("repo", "info", "-r", "mem") == 2
+    told = capsys.readouterr().err
+    assert f"{name} is no setting" in told
+    assert f"did you mean {meant}?" in told
+
+
+@pytest.mark.parametrize("name", ["SENDENSE_LAB_CACHE", "SENDENSE_HOME", "SENDENSE_PORT"])
+def test_a_variable_of_somebody_else_is_left_alone(stage, monkeypatch, name):
+    stage.add()
+    monkeypatch.setenv(name, "x")
+    assert stage.run("repo", "info", "-r", "mem") == 0

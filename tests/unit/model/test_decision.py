@@ -144,3 +144,10 @@ def test_first_point_of_raw_disk_is_a_full() -> None:
 
 def test_every_reason_is_explained() -> None:
     assert set(EXPLANATIONS) == set(Reason)
+
+
+def test_read_only_disk_is_compared_since_libvirt_makes_no_checkpoint_of_it() -> None:
+    survey = replace(a_survey(), disk=replace(a_disk(), read_only=True))
+    first, later = decided(survey, base=None), decided(survey)
+    assert not first.tracked
+    assert (later.method, later.reason) == (Method.COMPARE, Reason.NO_BITMAP_SUPPORT)

@@ -193,6 +193,36 @@ def test_one_unreadable_manifest_does_not_hide_the_others(place):
         repository.point("p1")
 
 
+def cut_manifest(folder):
+    flip(folder / "manifest.json", 100)
+
+
+def remove_manifest(folder):
+    (folder / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize("lose", [cut_manifest, remove_manifest])
+def test_a_lost_point_is_named_verified_and_deleted(place, lose):
+    lose(machine(place) / "p3")
+    repository = open_repository(str(place))
+    (lost,) = repository.lost()
+    assert (lost.machine, lost.id, lost.newest) == (MACHINE_UUID, "p3", 3)
+    assert repository.lost("6f2d3f4e-0000-4000-8000-000000000002") == ()
+    found = repository.verify("p3", VerifyLevel.STRUCTURE)
+    assert "manifest" in found.findings[0].message
+    assert [item.id for item in repository.lost()] == ["p3"], "a mark on it changes nothing"
+    assert repository.delete(["p3"]) == ("p3",)
+    assert repository.lost() == ()
+    assert [item.id for item in repository.points()] == ["p1", "p2"]
+
+
+def test_a_lost_point_may_be_the_newest_where_the_last_number_is_lost_too(place):
+    cut_manifest(machine(place) / "p1")
+    (machine(place) / ".machine.json").unlink()
+    (lost,) = open_repository(str(place)).lost()
+    assert lost.newest > 10**9
+
+
 def test_a_forged_backing_file_is_never_opened(place):
     """QEMU would open whatever the header names."""
     path = machine(place) / "p2" / "vda.qcow2"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sendense.errors import NotFound, Rejected
@@ -91,3 +93,12 @@ def test_estimate_is_the_bitmaps_count_or_what_is_allocated() -> None:
     survey = a_machine_survey(a_survey())
     assert plan_backup(survey, (a_point(),), BackupRequest()).estimated_bytes == 131072
     assert plan_backup(survey, (), BackupRequest()).estimated_bytes == (1 << 30) // 4
+
+
+def test_disks_of_one_identity_are_refused_unless_one_is_left_out() -> None:
+    twin = replace(a_disk("vdb"), serial=a_disk().serial, path=a_disk().path)
+    survey = a_machine_survey(a_survey(), a_survey(twin))
+    with pytest.raises(Rejected, match="vda and vdb have the same"):
+        plan_backup(survey, (), BackupRequest())
+    plan = plan_backup(survey, (), BackupRequest(exclude=("vdb",)))
+    assert [item.target for item in plan.disks] == ["vda"]
