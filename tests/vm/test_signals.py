@@ -57,7 +57,7 @@ def signalled(
 def test_signal_at_a_step(site: Site, vm: CloudVm, step: str, signals: str) -> None:
     before = len(site.repository.points(vm.uuid))
     # At 2 MiB/s the copy alone takes 8 s: a signal that is not obeyed shows.
-    words = ("backup", vm.name, "--mode", "full")
+    words: tuple[str, ...] = ("backup", vm.name, "--mode", "full")
     if STEPS.index(step) < STEPS.index("disks-stored"):
         words = (*words, "--bandwidth-limit", "2M")
     done, seconds = signalled(site, step, signals, *words)

@@ -44,8 +44,9 @@ def _state(name: str, state: tuple[int, ...]) -> Iterator[Finding]:
         yield Finding(
             "paused",
             Level.PROBLEM,
-            f"{name} is paused by an I/O error: a full disk, or storage that failed",
-            f"virsh domblkerror {name}; mend the storage, then: virsh resume {name}",
+            f"{name} is paused by an I/O error: a full disk, or storage that failed "
+            f"('virsh domblkerror {name}' tells which); mend that, then resume it",
+            f"virsh resume {name}",
         )
     elif state[0] == libvirt.VIR_DOMAIN_PAUSED:
         yield Finding("paused", Level.OK, f"{name} is paused; it is captured as it is")
@@ -65,9 +66,9 @@ def _agent(name: str, xml: str) -> Iterator[Finding]:
         yield Finding(
             "agent",
             Level.WARNING,
-            f"{name} has no guest agent running: its points are crash-consistent",
-            "in the guest: apt install qemu-guest-agent (or dnf), "
-            "then: systemctl enable --now qemu-guest-agent",
+            f"{name} has no guest agent running: its points are crash-consistent; "
+            "install the package qemu-guest-agent in the guest, and start it there",
+            "systemctl enable --now qemu-guest-agent",
         )
 
 
@@ -85,8 +86,8 @@ def _job(domain: libvirt.virDomain, name: str, settings: HostSettings) -> Iterat
             "job",
             Level.PROBLEM,
             f"{name} has a backup job whose run died: it blocks snapshots and migration, "
-            "and its scratch file grows",
-            f"sendense doctor --repair; if it stays: virsh domjobabort {name}",
+            f"and its scratch file grows ('virsh domjobabort {name}' ends one without a journal)",
+            "sendense doctor --repair",
         )
 
 

@@ -112,7 +112,7 @@ def _examine_connected(connection: libvirt.virConnect, settings: HostSettings) -
 def _not_reached(error: SendenseError, uri: str) -> Finding:
     if isinstance(error, NotAllowed):
         name = pwd.getpwuid(os.geteuid()).pw_name
-        fix = f"usermod -aG libvirt {name}, then log in again; or run as root"
+        fix = f"usermod -aG libvirt {name}"
     elif uri.startswith("qemu"):
         fix = "systemctl enable --now libvirtd.socket || systemctl enable --now virtqemud.socket"
     else:

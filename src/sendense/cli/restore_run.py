@@ -33,7 +33,7 @@ from sendense.workflows.restore import (
     plan_restore,
     run_restore,
 )
-from sendense.workflows.starting import HostStarter
+from sendense.workflows.starting import HostStarter, ensure_startable
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def restore_point(run: Run, order: RestoreOrder) -> None:
     repository = run.repository()
     point = _point(run, repository, order)
     with run.host(order.settings) as host, _destination(run, host, point, order) as destination:
+        if order.start and not order.in_place:
+            ensure_startable(host, point, order.identity)
         plan = plan_restore(point, destination, include=order.include, exclude=order.exclude)
         if order.dry_run:
             run.show(planned_report(plan))

@@ -46,6 +46,11 @@ class Identity:
     new_macs: bool = False
     """A copy beside its original on one network needs other MAC addresses."""
 
+    def __post_init__(self) -> None:
+        """Refuse a name that libvirt would refuse, when all has been restored."""
+        if self.name is not None and (not self.name.strip() or {"/", "\n"} & set(self.name)):
+            raise Rejected(f"{self.name!r} is no name for a machine", hint="leave out '/'")
+
 
 @dataclass(frozen=True)
 class ShapedDomain:

@@ -70,7 +70,7 @@ def _half_restored(settings: Settings) -> tuple[Finding, ...]:
             level=Level.PROBLEM,
             message=f"the restore of {mark.machine} onto {mark.path} did not complete "
             f"({mark.state}, since {mark.since})",
-            fix=f"sendense restore {mark.point} with the same destination again",
+            fix=mark.again or f"sendense restore {mark.point} with the same destination again",
         )
         for mark in half_restored(settings.state_dir)
     )

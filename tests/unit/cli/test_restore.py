@@ -148,3 +148,29 @@ def test_times_are_told_in_utc(stage, capsys, tmp_path):
     stage.add(a_point("p1", 1, taken_at=datetime(2026, 1, 1, 12, tzinfo=UTC)))
     assert stage.run("restore", "p1", "--output", tmp_path, "-r", "mem", "--dry-run") == 0
     assert "as of 2026-01-01 12:00:00 UTC" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("power", [PowerState.STOPPED, PowerState.RUNNING])
+def test_a_machine_that_is_here_is_not_defined_anew(stage, capsys, repository, tmp_path, power):
+    stage.surveys = [a_machine_survey(machine=a_machine(power=power))]
+    order = ("restore", "aa11", "--output", tmp_path / "new", "--start", "-r", "mem", "--dry-run")
+    assert stage.run(*order) == 2
+    assert "would lose its definition" in capsys.readouterr().err
+    assert stage.run(*order, "--name", a_machine().name) == 2
+    assert stage.run(*order, "--name", "copy") == 0
+
+
+def test_a_copy_has_a_name_of_its_own(stage, capsys, repository, tmp_path):
+    other = a_machine(uuid="ffffffff-0000-4000-8000-000000000001", name="other")
+    stage.surveys = [a_machine_survey(machine=other)]
+    order = ("restore", "aa11", "--output", tmp_path / "new", "-r", "mem", "--dry-run")
+    assert stage.run(*order, "--start", "--name", "other") == 2
+    assert "other on this host already" in capsys.readouterr().err
+    assert stage.run(*order, "--start") == 0
+
+
+@pytest.mark.parametrize("name", ["a/b", " ", "a\nb"])
+def test_a_name_that_libvirt_refuses(stage, capsys, repository, tmp_path, name):
+    order = ("restore", "aa11", "--output", tmp_path / "new", "-r", "mem", "--dry-run")
+    assert stage.run(*order, "--name", name) == 2
+    assert "no name for a machine" in capsys.readouterr().err
