@@ -60,7 +60,7 @@ def test_names_with_blanks_commas_umlauts_and_ampersands(site: Site) -> None:
     definition = site.folder / "odd.xml"
     definition.write_text(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     vm.destroy()
-    site.xml_file = lambda vm: definition  # type: ignore[method-assign] # noqa: ARG005
+    site.xml_file = lambda vm: definition  # type: ignore[method-assign]
     try:
         off = site.backup(vm)
     finally:
@@ -123,7 +123,7 @@ def test_block_devices_raw_and_with_qcow2_on_them(site: Site) -> None:
             Reason.USABLE,
         ]
         vm.destroy()
-        site.xml_file = lambda vm: definition  # type: ignore[method-assign] # noqa: ARG005
+        site.xml_file = lambda vm: definition  # type: ignore[method-assign]
         try:
             off = site.backup(vm)
         finally:
