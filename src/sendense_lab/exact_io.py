@@ -131,18 +131,30 @@ def _served(volume: Volume) -> Iterator[nbd.NBD]:
         finally:
             # qemu-nbd ends after its only client too, but this one may have died before.
             server.terminate()
-            server.communicate(timeout=60)
+            try:
+                server.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                # A TERM early in its start is lost on qemu-nbd.
+                server.kill()
+                server.communicate()
 
 
 def _connected(socket: str, server: subprocess.Popen[bytes]) -> nbd.NBD:
     handle = nbd.NBD()
 
     def connected() -> bool:
+        nonlocal handle
         if server.poll() is not None:
             raise CommandFailed(["qemu-nbd"], server.returncode, server.stderr.read().decode())  # type: ignore[union-attr]
         if not Path(socket).exists():
             return False
-        handle.connect_unix(socket)
+        try:
+            handle.connect_unix(socket)
+        except nbd.Error:
+            # qemu-nbd binds first and listens later; a handle that failed is of no more use.
+            handle.close()
+            handle = nbd.NBD()
+            return False
         return True
 
     wait_until(connected, "the start of qemu-nbd", timeout_s=10, interval_s=0.01)
