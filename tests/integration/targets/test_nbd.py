@@ -177,6 +177,13 @@ def alive(pid):
 
 
 def children():
-    """Give the processes that this one has started and that live."""
+    """Give the qemu-nbd processes that this one has started and that live."""
     found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return {int(pid) for pid in found if alive(int(pid))}
+    return {int(pid) for pid in found if alive(int(pid)) and command(pid) == "qemu-nbd"}
+
+
+def command(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
