@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sendense.repository.dedup.repository import DedupRepository
+from tests.support.dedup_damage import damage_chunk
 from tests.support.memory_repository import MemoryRepository
 from tests.support.points import BLOCK, MACHINE_UUID, Write, data, disk, noise
 
@@ -30,13 +32,25 @@ def content(write, base=b""):
     return bytes(result)
 
 
+def finest_block(repository, granularity):
+    """Give the block size of the writer of an incremental with such a bitmap."""
+    return BLOCK if isinstance(repository, DedupRepository) else min(max(granularity, 4096), BLOCK)
+
+
 def damage(repository, point_id, offset):
+    """Let the stored bytes of one block rot; gives the offset that will be found damaged.
+
+    A dedup repository authenticates a chunk as a whole: its first block is named.
+    """
     if isinstance(repository, MemoryRepository):
         repository.damage(point_id, VDA.identity, offset)
-        return
+        return offset
+    if isinstance(repository, DedupRepository):
+        return damage_chunk(repository, point_id, VDA.identity, offset)
     folder = repository._root / "machines" / MACHINE_UUID / point_id
     image = folder / "vda.qcow2"
     raw = bytearray(image.read_bytes())
     place = BLOCK + 100 + offset
     raw[place] ^= 0xFF
     image.write_bytes(raw)
+    return offset

@@ -15,6 +15,7 @@ from tests.contract.repository_content import (
     VDB,
     content,
     damage,
+    finest_block,
     full,
 )
 from tests.support.points import (
@@ -58,7 +59,8 @@ def test_a_point_is_listed_as_it_was_committed(repository):
     image = made.disks[0]
     assert image.size == SIZE
     assert image.parent is None
-    assert image.data_bytes == 4 * BLOCK + 1536
+    # The last block may be stored filled up with zeroes.
+    assert 4 * BLOCK + 1536 <= image.data_bytes <= 5 * BLOCK
     assert (image.read_bytes, image.seconds) == (4 * BLOCK + 1536, 0.5)
     assert image.stored_bytes > 0
 
@@ -119,7 +121,7 @@ def test_an_attachment_stays_in_its_point(repository, name):
 
 @pytest.mark.parametrize("granularity", [512, 4096, 16384, BLOCK, 16 * BLOCK])
 def test_a_bitmap_incremental_lies_over_its_parent(repository, granularity):
-    size = min(max(granularity, 4096), BLOCK)
+    size = finest_block(repository, granularity)
     first = full()
     chunks = (data(size, noise(size, 7)), zeroes(3 * BLOCK, size), data(5 * BLOCK, bytes(size)))
     second = Write(VDA, SIZE, chunks, Method.BITMAP, granularity)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from sendense.errors import Busy, NotFound, Rejected
+from sendense import clock
+from sendense.errors import Busy, Held, NotFound, Rejected
 from sendense.model.decision import Method
+from sendense.model.hold import Hold, HoldKind
 from sendense.model.point import PointState
-from sendense.repository.opening import open_repository
 from sendense.repository.protocol import VerifyLevel
+from tests.contract.opening import open_again
 from tests.contract.repository_content import (
+    OTHER_UUID,
     SIZE,
     TAIL,
     VDA,
@@ -240,6 +245,143 @@ def test_a_chain_goes_on_after_a_deletion(repository):
     assert restored(repository, "p6") == content(change, contents["p5"])
 
 
+# --- held ---
+
+MADE = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def _pin(point_id, note=""):
+    return Hold(point_id, HoldKind.PIN, None, note, MADE)
+
+
+def _lock(point_id, days, note=""):
+    """Give a lock that ends so many days from now."""
+    end = clock.now().replace(microsecond=0) + timedelta(days=days)
+    return Hold(point_id, HoldKind.LOCK, end, note, MADE)
+
+
+def test_holds_are_listed_by_point_and_kind(repository):
+    _chain(repository, 3)
+    store(repository, "o1", full(), uuid=OTHER_UUID)
+    assert repository.holds() == ()
+    given = [_pin("o1"), _pin("p2", "naïve"), _lock("p2", 3, "the law"), _lock("p1", 1)]
+    for hold in given:
+        repository.hold(hold)
+    assert repository.holds() == (given[0], given[3], given[2], given[1])
+    assert repository.holds(MACHINE_UUID) == (given[3], given[2], given[1])
+    assert repository.holds(OTHER_UUID) == (given[0],)
+    assert repository.holds("6f2d3f4e-0000-4000-8000-00000000000f") == ()
+
+
+@pytest.mark.parametrize("hold", [_pin("p2", "why"), _lock("p2", 1)], ids=lambda hold: hold.kind)
+def test_a_held_point_is_not_deleted_and_nothing_beside_it(repository, hold):
+    contents = _chain(repository)
+    repository.hold(hold)
+    for chosen in (["p2"], ["p1", "p2"], ["p2", "p5"]):
+        with pytest.raises(Held) as caught:
+            repository.delete(chosen)
+        assert hold.words() in caught.value.message
+        assert caught.value.hint
+    assert [point.id for point in repository.points()] == list(contents)
+    assert restored(repository, "p5") == contents["p5"]
+
+
+def test_a_held_point_of_another_machine_stops_a_deletion_before_it_begins(repository):
+    store(repository, "p1", full())
+    store(repository, "o1", full(), uuid=OTHER_UUID)
+    repository.hold(_pin("o1"))
+    with pytest.raises(Held):
+        repository.delete(["p1", "o1"])
+    assert len(repository.points()) == 2
+
+
+def test_holds_outlive_the_deletion_of_neighbours(repository):
+    contents = _chain(repository)
+    for hold in (_pin("p3", "why"), _lock("p3", 2)):
+        repository.hold(hold)
+    before = repository.holds()
+    repository.delete(["p2", "p4"])
+    assert repository.holds() == before
+    repository.delete(["p1", "p5"])
+    repository.rebuild()
+    assert repository.holds() == before
+    assert restored(repository, "p3") == contents["p3"]
+
+
+def test_a_pin_is_replaced_and_taken_off(repository):
+    store(repository, "p1", full())
+    repository.hold(_pin("p1", "a"))
+    repository.hold(_pin("p1", "b"))
+    assert repository.holds() == (_pin("p1", "b"),)
+    repository.release_hold("p1", HoldKind.PIN)
+    assert repository.holds() == ()
+    with pytest.raises(NotFound):
+        repository.release_hold("p1", HoldKind.PIN)
+    assert repository.delete(["p1"]) == ("p1",)
+
+
+def test_a_lock_gets_longer_and_never_shorter(repository):
+    store(repository, "p1", full())
+    first, longer = _lock("p1", 2), _lock("p1", 3)
+    repository.hold(first)
+    repository.hold(longer)
+    repository.hold(_pin("p1"))
+    for shorter in (first, _lock("p1", -1)):
+        with pytest.raises(Held):
+            repository.hold(shorter)
+    with pytest.raises(Held):
+        repository.release_hold("p1", HoldKind.LOCK)
+    repository.release_hold("p1", HoldKind.PIN)
+    assert repository.holds() == (longer,)
+
+
+def test_a_lock_that_is_over_keeps_nothing(repository):
+    contents = _chain(repository, 2)
+    repository.hold(_lock("p1", -1))
+    repository.hold(_lock("p2", -1))
+    repository.hold(_lock("p2", 1))
+    assert repository.delete(["p1"]) == ("p1",)
+    with pytest.raises(Held):
+        repository.delete(["p2"])
+    assert restored(repository, "p2") == contents["p2"]
+
+
+def test_a_lock_ends_by_itself(repository, monkeypatch):
+    store(repository, "p1", full())
+    lock = _lock("p1", 1)
+    repository.hold(lock)
+    with monkeypatch.context() as later:
+        later.setattr(clock, "now", lambda: lock.until)
+        assert repository.delete(["p1"]) == ("p1",)
+    assert repository.holds() == ()
+
+
+@pytest.mark.parametrize("hold", [_pin("p9"), _lock("p9", 1)], ids=lambda hold: hold.kind)
+def test_what_is_not_there_is_not_held(repository, hold):
+    with pytest.raises(NotFound):
+        repository.hold(hold)
+    with pytest.raises(NotFound):
+        repository.release_hold("p9", hold.kind)
+    store(repository, "p9", full())
+    assert repository.holds() == ()
+
+
+def test_a_point_of_the_same_id_begins_without_holds(repository):
+    store(repository, "p1", full())
+    repository.hold(_lock("p1", -1))
+    repository.delete(["p1"])
+    store(repository, "p1", full())
+    assert repository.holds() == ()
+
+
+def test_a_point_is_held_while_others_work(repository):
+    store(repository, "p1", full())
+    with repository.open("p1"), repository.begin(machine(), "p2"):
+        repository.hold(_pin("p1"))
+        assert repository.holds() == (_pin("p1"),)
+        repository.release_hold("p1", HoldKind.PIN)
+
+
 # --- verification ---
 
 
@@ -254,10 +396,10 @@ def test_a_sound_point(repository):
 
 def test_damage_is_found_named_and_remembered(repository):
     store(repository, "p1", full())
-    damage(repository, "p1", 2 * BLOCK)
+    offset = damage(repository, "p1", 2 * BLOCK)
     found = repository.verify("p1", VerifyLevel.DATA)
     assert [(item.point, item.disk, item.offset) for item in found.findings] == [
-        ("p1", VDA.identity, 2 * BLOCK)
+        ("p1", VDA.identity, offset)
     ]
     assert repository.point("p1").state is PointState.DAMAGED
     assert repository.points()[0].state is PointState.DAMAGED
@@ -272,6 +414,6 @@ def test_an_opened_repository_is_the_one_that_was_made(repository):
     store(repository, "p1", full())
     if isinstance(repository, MemoryRepository):
         return
-    again = open_repository(repository.location)
+    again = open_again(repository)
     assert again.points() == repository.points()
     assert again.info().id == repository.info().id

@@ -50,7 +50,7 @@ Contents = dict[tuple[str, str], bytes]
 
 def build(folder: Path) -> Contents:
     """Make the repository; give the content of each disk of each point."""
-    repository = create_repository(str(folder))
+    repository = create_repository(f"qcow2:{folder}")
     store(repository, "p1", FULL_A, FULL_B, attachments={"domain.xml": b"<domain/>"})
     store(repository, "p2", SECOND_A)
     store(repository, "p3", THIRD_A, THIRD_B)

@@ -112,7 +112,7 @@ class History:
 def test_every_point_that_is_left_restores(seed, steps, size, compressed):
     with memory_folder() as folder:
         level = 1 if compressed else None
-        repository = create_repository(str(folder / "r"), RepositorySettings(level))
+        repository = create_repository(f"qcow2:{folder / 'r'}", RepositorySettings(level))
         history = History(repository, Random(seed), bytearray(size))
         history.backup()
         for step in steps:

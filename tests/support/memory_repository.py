@@ -17,6 +17,7 @@ from blake3 import blake3
 from sendense import clock
 from sendense.errors import Busy, Damaged, NotFound, Rejected
 from sendense.model.decision import Method, Mode
+from sendense.model.hold import Hold, HoldKind, refuse_held, with_hold, without_hold
 from sendense.model.machine import Machine
 from sendense.model.point import (
     Attachment,
@@ -27,6 +28,7 @@ from sendense.model.point import (
 )
 from sendense.model.progress import ProgressListener, silent
 from sendense.model.stream import Buffer, Chunk
+from sendense.repository.extents import Extent, check_range, joined
 from sendense.repository.protocol import (
     DiskReader,
     DiskSpec,
@@ -55,6 +57,7 @@ class _Stored:
     attachments: dict[str, bytes]
     damaged: set[tuple[str, int]] = field(default_factory=set)
     readers: int = 0
+    holds: tuple[Hold, ...] = ()
 
 
 class MemoryRepository:
@@ -115,6 +118,7 @@ class MemoryRepository:
         self, point_ids: Sequence[str], *, progress: ProgressListener = silent
     ) -> tuple[str, ...]:
         chosen = [self.find(point_id) for point_id in dict.fromkeys(point_ids)]
+        refuse_held(self.holds(), point_ids, clock.now())
         for item in chosen:
             if item.readers or item.point.machine.uuid in self.writing:
                 raise Busy(f"point {item.point.id} is in use")
@@ -124,8 +128,30 @@ class MemoryRepository:
                 self._adopt(other, item.point)
         return tuple(item.point.id for item in chosen)
 
+    def holds(self, machine: str | None = None) -> tuple[Hold, ...]:
+        found = [
+            hold
+            for item in self.stored.values()
+            for hold in item.holds
+            if machine in (None, item.point.machine.uuid)
+        ]
+        return tuple(sorted(found, key=lambda hold: (hold.point_id, hold.kind.value)))
+
+    def hold(self, hold: Hold) -> None:
+        item = self.find(hold.point_id)
+        item.holds = with_hold(item.holds, hold, clock.now())
+
+    def release_hold(self, point_id: str, kind: HoldKind) -> None:
+        item = self.find(point_id)
+        item.holds = without_hold(item.holds, point_id, kind, clock.now())
+
     def verify(
-        self, point_id: str, level: VerifyLevel, *, progress: ProgressListener = silent
+        self,
+        point_id: str,
+        level: VerifyLevel,
+        *,
+        only_new: bool = False,
+        progress: ProgressListener = silent,
     ) -> Verification:
         item = self.find(point_id)
         found = [
@@ -141,6 +167,9 @@ class MemoryRepository:
 
     def rebuild(self) -> int:
         return len(self.stored)
+
+    def close(self) -> None:
+        pass
 
     def damage(self, point_id: str, identity: str, offset: int) -> None:
         """Let one block fail its check from now on."""
@@ -268,6 +297,9 @@ class _Writer:
             raise Rejected(f"{name!r} is no name for an attachment")
         self._attachments[name] = content
 
+    def give_up(self) -> None:
+        """Nobody waits here."""
+
     def commit(self, draft: PointDraft) -> RecoveryPoint:
         disks = [item for item in self._disks if not item.discarded]
         images = tuple(item.image for item in disks if item.image is not None)
@@ -325,6 +357,42 @@ class _DiskReader:
             for start in range(offset, offset + len(data), BLOCK)
         )
         return content[: len(data)] == bytes(data)
+
+    def changes(self, base: DiskReader, *, block_size: int = BLOCK) -> Iterator[Chunk] | None:
+        if not isinstance(base, _DiskReader):
+            return None
+        return self._changes(base, max(block_size, BLOCK))
+
+    def _changes(self, base: _DiskReader, step: int) -> Iterator[Chunk]:
+        size = self.image.size
+        for start in range(0, size, step):
+            places = range(start, min(start + step, size), BLOCK)
+            if all(self._blocks.get(place) == base._blocks.get(place) for place in places):
+                continue
+            for place in places:
+                if place in self._damaged:
+                    raise Damaged(f"damaged at offset {place}", offset=place)
+                block, length = self._blocks.get(place), min(BLOCK, size - place)
+                yield Chunk(place, length, None if block is None else block[:length])
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        check_range(offset, offset + length, self.image.size)
+        first = offset - offset % BLOCK
+        starts = range(first, offset + length, BLOCK)
+        for start in starts:
+            if start in self._damaged:
+                raise Damaged(f"damaged at offset {start}", offset=start)
+        content = b"".join(self._blocks.get(start, bytes(BLOCK)) for start in starts)
+        return content[offset - first : offset - first + length]
+
+    def extents(self, start: int, end: int) -> Iterator[Extent]:
+        check_range(start, end, self.image.size)
+        first = start - start % BLOCK
+        return joined(
+            Extent(max(place, start), min(place + BLOCK, end), place not in self._blocks)
+            for place in range(first, end, BLOCK)
+            if start < end
+        )
 
 
 class _Reader:

@@ -12,11 +12,14 @@ Every implementation passes the same conformance suite (``tests/contract``).
 * **Alone.**  One writer per machine; another gets
   :class:`~sendense.errors.Busy` with the holder's name.  Readers of a point and
   its deletion exclude each other.
+* **Held.**  A point that is pinned or locked is not deleted, and neither is any
+  other that was to go with it: :class:`~sendense.errors.Held` says what keeps it.
 * **In order.**  Points are ordered by ``sequence``, which the repository gives
   out, never by clocks or file times.
 
 Objects are used by one thread at a time, except that the :class:`DiskWriter` of
-different disks of one point may be used in parallel.
+different disks of one point may be used in parallel, and that :meth:`DiskReader.read_at` and
+:meth:`DiskReader.extents` may be called from many.
 """
 
 from __future__ import annotations
@@ -29,10 +32,16 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from sendense.model.decision import DiskDecision, Mode
+from sendense.model.hold import Hold, HoldKind
 from sendense.model.machine import Disk, Machine
 from sendense.model.point import Consistency, DiskImage, RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
 from sendense.model.stream import BlockSink, Buffer, Chunk
+from sendense.repository.extents import Extent
+from sendense.units import KIB
+
+BLOCK = 64 * KIB
+"""The coarsest block that is compared and stored."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,12 @@ class PointWriter(Protocol):
     def attach(self, name: str, content: bytes) -> None:
         """Add a small file (``domain.xml``, ``nvram.fd``)."""
 
+    def give_up(self) -> None:
+        """Have disks that are being written end soon, from any thread: there will be no point.
+
+        A writer may wait for a slow store; whoever ends the run need not wait with it.
+        """
+
     def commit(self, draft: PointDraft) -> RecoveryPoint:
         """Make the point visible: all disks finished, everything durable, manifest last."""
 
@@ -117,6 +132,33 @@ class DiskReader(Protocol):
         """Tell whether ``data`` is what the disk holds at ``offset`` (aligned to 64 KiB).
 
         Behind its end a disk reads as zero: a disk that grew since is compared so.
+        """
+
+    def changes(self, base: DiskReader, *, block_size: int = BLOCK) -> Iterator[Chunk] | None:
+        """Give what differs from another image of the disk, if that can be told without reading.
+
+        In order and verified, as :meth:`chunks`; what is not named is equal.  Whichever of the
+        two is older or longer: behind its end ``base`` reads as zero, and what it holds behind
+        the end of this disk is not named.  A range that is zero here may be named although
+        it is zero in both.
+
+        Chunks that follow each other begin and end at multiples of ``block_size`` (a power of
+        2), or at the disk's end: for a sink that takes whole blocks.
+
+        None where this kind cannot tell, as of a disk in another repository.
+        """
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Give any range inside the disk, checked.
+
+        Made for clients that jump about: many threads may call it at once, and what was read
+        lately may be kept.  :class:`~sendense.errors.Damaged` where a part of the range is.
+        """
+
+    def extents(self, start: int, end: int) -> Iterator[Extent]:
+        """Tell of a range what reads as zero: in order, without a gap, without reading it.
+
+        What is not said to be zero may be so all the same.  May be called from many threads.
         """
 
 
@@ -232,14 +274,49 @@ class Repository(Protocol):
     ) -> tuple[str, ...]:
         """Delete points; a child that needs a deleted parent absorbs it first.
 
-        Interrupted at any step, all other points stay good, and the next writer
+        If one of them is held, :class:`~sendense.errors.Held` is raised and none is
+        deleted.  Interrupted at any step, all other points stay good, and the next writer
         or deletion finishes the work.  Gives the ids deleted.
         """
 
+    def holds(self, machine: str | None = None) -> tuple[Hold, ...]:
+        """List pins and locks, by point and kind.
+
+        A lock whose date has passed keeps nothing (:meth:`~sendense.model.hold.Hold.in_force`)
+        and may be listed or not.
+        """
+
+    def hold(self, hold: Hold) -> None:
+        """Pin or lock a point, durably; :class:`~sendense.errors.NotFound` where there is none.
+
+        A point has one pin and one lock at most.  A new pin replaces the older one.  A lock
+        that is in force gives way to one of the same or a later date only;
+        :class:`~sendense.errors.Held` otherwise.  Works beside readers and writers.
+        """
+
+    def release_hold(self, point_id: str, kind: HoldKind) -> None:
+        """Take a pin off, or a lock whose date has passed.
+
+        :class:`~sendense.errors.Held` for a lock in force, and
+        :class:`~sendense.errors.NotFound` where there is nothing to take off.
+        """
+
     def verify(
-        self, point_id: str, level: VerifyLevel, *, progress: ProgressListener = silent
+        self,
+        point_id: str,
+        level: VerifyLevel,
+        *,
+        only_new: bool = False,
+        progress: ProgressListener = silent,
     ) -> Verification:
-        """Check one point; damage found is remembered in the point's state."""
+        """Check one point; damage found is remembered in the point's state.
+
+        With ``only_new`` what its disks share with the images that they are laid over may be
+        passed over: then a small change is checked at a small cost.
+        """
 
     def rebuild(self) -> int:
         """Make the list of points again from what is stored; gives how many there are."""
+
+    def close(self) -> None:
+        """Let go of files and connections; the repository is not used afterwards."""

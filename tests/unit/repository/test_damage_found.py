@@ -39,7 +39,7 @@ LAST = Write(VDA, SIZE, (data(2 * BLOCK, noise(BLOCK, 2)),), Method.BITMAP)
 @pytest.fixture(scope="module")
 def site():
     with memory_folder() as folder:
-        repository = create_repository(str(folder / "site"))
+        repository = create_repository(f"qcow2:{folder / 'site'}")
         for name, write in (("p1", FULL), ("p2", CHANGE), ("p3", LAST)):
             store(repository, name, write, attachments={"domain.xml": b"<domain/>"})
         yield folder / "site", {name: restored(repository, name) for name in ("p1", "p2", "p3")}

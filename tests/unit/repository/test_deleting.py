@@ -7,7 +7,7 @@ import pytest
 from sendense import steps
 from sendense.errors import Busy, Damaged, NotFound
 from sendense.model.decision import Method
-from sendense.repository import qemu_img
+from sendense.repository.chain import qemu_img
 from sendense.repository.opening import create_repository, open_repository
 from sendense.repository.protocol import VerifyLevel
 from tests.support.points import BLOCK, MACHINE_UUID, Write, data, disk, noise, restored, store
@@ -21,7 +21,7 @@ class Stop(Exception):
 
 @pytest.fixture
 def repository(tmp_path):
-    made = create_repository(str(tmp_path))
+    made = create_repository(f"qcow2:{tmp_path}")
     store(made, "p1", Write(disk(), SIZE, (data(0, noise(4 * BLOCK)),)))
     for number in (2, 3, 4):
         change = (data(number * BLOCK, noise(BLOCK, number)),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sendense.model.decision import Method
-from sendense.repository.disk_writing import block_size_for
+from sendense.repository.chain.disk_writing import block_size_for
 from sendense.repository.opening import create_repository
 from sendense.repository.protocol import DiskSpec
 from sendense.units import KIB, MIB, TIB
@@ -38,7 +38,7 @@ SIZE = 16 * BLOCK
 
 @pytest.fixture
 def repository(tmp_path):
-    made = create_repository(str(tmp_path))
+    made = create_repository(f"qcow2:{tmp_path}")
     store(made, "p1", Write(disk(), SIZE, (data(0, noise(8 * BLOCK)),)))
     return made
 

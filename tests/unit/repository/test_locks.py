@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sendense.errors import Busy
-from sendense.repository import locks
+from sendense.repository.chain import locks
 
 
 def test_the_holder_is_named(tmp_path):

@@ -42,7 +42,7 @@ def events(monkeypatch):
 
 
 def test_a_commit(tmp_path, events):
-    repository = create_repository(str(tmp_path))
+    repository = create_repository(f"qcow2:{tmp_path}")
     events.clear()
     write = Write(disk(), 4 * BLOCK, (data(0, noise(BLOCK)),))
     store(repository, "p1", write, attachments={"domain.xml": b"x"})
@@ -66,7 +66,7 @@ def test_a_commit(tmp_path, events):
 
 
 def test_a_merge(tmp_path, events):
-    repository = create_repository(str(tmp_path))
+    repository = create_repository(f"qcow2:{tmp_path}")
     write = Write(disk(), 4 * BLOCK, (data(0, noise(BLOCK)),))
     store(repository, "p1", write)
     change = Write(disk(), 4 * BLOCK, (data(BLOCK, noise(BLOCK)),), Method.BITMAP)

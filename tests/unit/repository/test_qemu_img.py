@@ -10,7 +10,7 @@ import pytest
 
 from sendense.errors import Busy, Damaged, OutOfSpace, Unsupported
 from sendense.model.progress import Progress, silent
-from sendense.repository import locks, qemu_img
+from sendense.repository.chain import locks, qemu_img
 
 
 @pytest.fixture

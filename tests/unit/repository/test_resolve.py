@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendense.repository.resolve import Segment, resolve
+from sendense.repository.chain.resolve import Segment, resolve
 
 SIZE = 60
 
