@@ -13,11 +13,11 @@ from sendense.model.extents import (
     STATE_DIRTY,
     STATE_ZERO,
     Flagged,
+    Piece,
     Status,
     blocks,
     merge,
     pieces,
-    split,
 )
 
 BLOCK_SIZES = st.sampled_from([1, 2, 4, 8])
@@ -100,15 +100,12 @@ def test_windows_change_nothing(disk, window):
     )
 
 
-@given(disks(), st.integers(1, 5))
-def test_split_only_cuts_data(disk, most):
-    size, allocation, bits, _, _ = disk
-    whole = list(pieces(merge(0, size, allocation, bits), block_size=1, size=size))
-    parts = list(split(whole, most=most))
-    assert [(byte, part.zero) for part in parts for byte in range(part.start, part.end)] == [
-        (byte, part.zero) for part in whole for byte in range(part.start, part.end)
-    ]
-    assert all(part.length <= most for part in parts if not part.zero)
+@given(st.integers(0, 9), st.integers(1, 9), st.booleans(), st.integers(1, 12))
+def test_a_piece_that_is_cut_is_still_all_there(start, length, zero, most):
+    piece = Piece(start, length, zero)
+    first, rest = piece.cut(most)
+    assert first == Piece(start, min(length, most), zero)
+    assert rest == (Piece(first.end, length - most, zero) if length > most else None)
 
 
 @given(disks(), st.integers(1, 60), st.booleans())

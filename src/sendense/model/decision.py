@@ -66,6 +66,7 @@ class Reason(str, Enum):
     MEMORY_SNAPSHOT_PRESENT = "memory-snapshot-present"
     VERIFICATION_FAILED = "verification-failed"
     NO_BITMAP_SUPPORT = "no-bitmap-support"
+    BITMAPS_UNWANTED = "bitmaps-unwanted"
     HOST_CANNOT = "host-cannot"
 
 
@@ -86,6 +87,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.MEMORY_SNAPSHOT_PRESENT: "bitmaps would break the revert of its internal snapshot",
     Reason.VERIFICATION_FAILED: "a range the bitmap called clean had changed",
     Reason.NO_BITMAP_SUPPORT: "this kind of image holds no dirty bitmap; changes found by hash",
+    Reason.BITMAPS_UNWANTED: "the policy wants no bitmap to be kept; changes found by hash",
     Reason.HOST_CANNOT: "this host's libvirt has no incremental backup",
 }
 
@@ -132,6 +134,9 @@ class CapturePolicy:
     mode: RequestedMode = RequestedMode.AUTO
     full_every: int = 0
     """A full at the latest after this many points of a chain; 0: never by count."""
+    keep_bitmaps: bool = True
+    """Whether bitmaps stay in the images between captures; without them all is read and compared.
+    """
 
 
 def decide(
@@ -151,7 +156,8 @@ def decide(
     target = survey.disk.target
     # libvirt makes no checkpoint of a read-only disk.
     holds_bitmaps = survey.disk.holds_bitmaps and not survey.disk.read_only
-    tracked = holds_bitmaps and host_incremental and not survey.memory_snapshot
+    may_track = holds_bitmaps and policy.keep_bitmaps
+    tracked = may_track and host_incremental and not survey.memory_snapshot
     reason = _reason_against_base(survey, base, policy, machine_known=machine_known)
     if reason is not None or base is None:
         return DiskDecision(
@@ -161,12 +167,12 @@ def decide(
             reason or Reason.NO_BASE,
             tracked=tracked,
         )
-    if not holds_bitmaps:
+    if not may_track:
         return DiskDecision(
             target,
             Mode.INCREMENTAL,
             Method.COMPARE,
-            Reason.NO_BITMAP_SUPPORT,
+            Reason.BITMAPS_UNWANTED if holds_bitmaps else Reason.NO_BITMAP_SUPPORT,
             base=base.point,
             tracked=False,
         )

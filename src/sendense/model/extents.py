@@ -54,6 +54,13 @@ class Piece:
         """Give the offset behind the last byte."""
         return self.start + self.length
 
+    def cut(self, length: int) -> tuple[Piece, Optional[Piece]]:
+        """Give the first ``length`` bytes, and the rest if there is one."""
+        if length >= self.length:
+            return self, None
+        rest = Piece(self.start + length, self.length - length, self.zero)
+        return Piece(self.start, length, self.zero), rest
+
 
 @dataclass(frozen=True)
 class Flagged:
@@ -187,13 +194,3 @@ def _join(parts: Iterable[Piece]) -> Iterator[Piece]:
         last = part
     if last is not None:
         yield last
-
-
-def split(parts: Iterable[Piece], *, most: int) -> Iterator[Piece]:
-    """Cut pieces of data to at most ``most`` bytes (a multiple of the block size)."""
-    for part in parts:
-        if part.zero:
-            yield part
-            continue
-        for start in range(part.start, part.end, most):
-            yield Piece(start, min(most, part.end - start), zero=False)

@@ -102,6 +102,17 @@ class Occupant:
     bitmaps: tuple[Bitmap, ...] = ()
 
 
+@dataclass(frozen=True)
+class VolumePlace:
+    """A volume as whoever made it knows it."""
+
+    path: str
+    format: str
+    """``qcow2`` or ``raw``."""
+    size: int
+    """Virtual size in bytes."""
+
+
 def plan_new_files(
     point: RecoveryPoint,
     images: Iterable[DiskImage],
@@ -205,6 +216,43 @@ def plan_in_place(
         _ensure_same_size(item, allow_larger=allow_larger)
         items.append(item)
     return RestorePlan(point, tuple(items), _others(point, chosen), machine=machine)
+
+
+def plan_onto_volumes(
+    point: RecoveryPoint,
+    images: Iterable[DiskImage],
+    *,
+    places: Mapping[str, VolumePlace],
+    machine: Machine,
+    allow_larger: bool = False,
+) -> RestorePlan:
+    """Plan to overwrite volumes that somebody names, of whichever machine.
+
+    ``places`` is by a disk's identity, target, serial or path.  Disks without one are left out.
+    """
+    images = tuple(images)
+    items: list[DiskRestore] = []
+    for name, place in places.items():
+        image = next((one for one in images if one.disk.identity == name), None)
+        image = image or _named(images, name)
+        if place.format not in FORMATS:
+            raise Rejected(
+                f"disk {image.disk.target}: {place.path} is {place.format!r}, which is none of "
+                f"{', '.join(FORMATS)}",
+                disk=image.disk.target,
+            )
+        _ensure_unclaimed(items, image, place.path)
+        destination = DiskDestination(
+            DestinationKind.IN_PLACE, place.path, place.format, place.size
+        )
+        item = DiskRestore(image, destination, f"named for {name}")
+        _ensure_same_size(item, allow_larger=allow_larger)
+        items.append(item)
+    if not items:
+        raise Rejected("no volume is named", hint="say which disk of the point goes where")
+    return RestorePlan(
+        point, tuple(items), _others(point, (item.image for item in items)), machine=machine
+    )
 
 
 def _find_occupant(image: DiskImage, occupants: tuple[Occupant, ...]) -> tuple[Occupant, str]:

@@ -9,7 +9,7 @@ that writers need no map of the whole disk in memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Protocol, Union
+from typing import Optional, Protocol, Union, runtime_checkable
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -44,6 +44,22 @@ class BlockSink(Protocol):
 
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zero, whatever lies under it."""
+
+
+@runtime_checkable
+class RoomySink(BlockSink, Protocol):
+    """A sink that has data put straight into its own memory, which saves a copy."""
+
+    def room(self, offset: int, length: int) -> Optional[memoryview]:
+        """Give memory for data that :meth:`write` will be called with, in the order of asking.
+
+        It is for ``length`` bytes from ``offset`` on, or for the first of them.  Fill it, and
+        then write exactly it: the very object that was given.  Without an answer there is no room
+        before what was asked for earlier is written; when all of that is, there is an answer,
+        for which the call may wait.  What nobody can finish filling ends with the sink.
+
+        Only for a disk of which everything comes by.
+        """
 
 
 def deliver(chunk: Chunk, sink: BlockSink) -> None:

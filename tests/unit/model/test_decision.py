@@ -151,3 +151,16 @@ def test_read_only_disk_is_compared_since_libvirt_makes_no_checkpoint_of_it() ->
     first, later = decided(survey, base=None), decided(survey)
     assert not first.tracked
     assert (later.method, later.reason) == (Method.COMPARE, Reason.NO_BITMAP_SUPPORT)
+
+
+def test_unwanted_bitmaps_are_neither_used_nor_left() -> None:
+    policy = CapturePolicy(keep_bitmaps=False)
+    decision = decided(policy=policy)
+    assert (decision.mode, decision.method, decision.reason) == (
+        Mode.INCREMENTAL,
+        Method.COMPARE,
+        Reason.BITMAPS_UNWANTED,
+    )
+    assert not decision.tracked
+    first = decided(base=None, policy=policy)
+    assert (first.method, first.tracked) == (Method.EVERYTHING, False)

@@ -11,9 +11,11 @@ from sendense.model.machine import PowerState
 from sendense.model.restoring import (
     DestinationKind,
     Occupant,
+    VolumePlace,
     plan_devices,
     plan_in_place,
     plan_new_files,
+    plan_onto_volumes,
 )
 from tests.support.builders import GIB, a_bitmap, a_disk, a_machine, a_point, an_image
 
@@ -52,6 +54,53 @@ def test_a_target_cannot_lead_out_of_the_directory(target):
     image = an_image(a_disk(target))
     with pytest.raises(Rejected):
         plan_new_files(a_point(disks=(image,)), (image,), folder="/restore")
+
+
+# --- volumes ---
+
+
+def onto_volumes(places, images=(ROOT, DATA), **options):
+    return plan_onto_volumes(
+        POINT, images, places=places, machine=a_machine(uuid=VOLUME), **options
+    )
+
+
+def volume(name="a", image_format="raw", size=GIB):
+    return VolumePlace(f"/mnt/pool/{name}", image_format, size)
+
+
+def test_volumes_of_another_machine_are_named_by_what_a_disk_is():
+    plan = onto_volumes({ROOT.disk.identity: volume("b"), "vdb": volume("a")})
+    assert [(item.image.disk.target, item.destination.path) for item in plan.disks] == [
+        ("vda", "/mnt/pool/b"),
+        ("vdb", "/mnt/pool/a"),
+    ]
+    assert {item.destination.format for item in plan.disks} == {"raw"}
+    assert plan.machine is not None
+    assert plan.machine.uuid == VOLUME
+    assert [item.image for item in onto_volumes({"vdb": volume()}).left_out] == [ROOT]
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ({}, "no volume is named"),
+        ({"vdz": volume()}, "no disk 'vdz'"),
+        ({"vda": volume(), "vdb": volume()}, "both lead to"),
+        ({"vda": volume(), ROOT.disk.identity: volume("b")}, "one disk that goes to two places"),
+        ({"vda": volume(image_format="vmdk")}, "vmdk"),
+        ({"vda": volume(size=GIB - 512)}, "needs"),
+        ({"vda": volume(size=GIB + 512)}, "bytes, the disk has"),
+    ],
+)
+def test_volumes_in_doubt(places, words):
+    with pytest.raises(Rejected, match=words):
+        onto_volumes(places)
+
+
+def test_a_larger_volume_on_request():
+    plan = onto_volumes({"vda": volume(size=2 * GIB)}, allow_larger=True)
+    assert plan.disks[0].destination.capacity == 2 * GIB
 
 
 # --- devices ---
