@@ -87,10 +87,15 @@ def power_state(domain: libvirt.virDomain) -> PowerState:
 
 def machine_from_xml(path: Path) -> Machine:
     """Describe a stopped machine by its XML file: the way to a transient one that is off."""
-    machine = parse_machine(read_xml_file(path), power=PowerState.STOPPED, persistent=False)
+    return machine_from_text(read_xml_file(path), source=str(path))
+
+
+def machine_from_text(xml: str, *, source: str) -> Machine:
+    """Describe a stopped machine by its XML; ``source`` names it in errors."""
+    machine = parse_machine(xml, power=PowerState.STOPPED, persistent=False)
     if not machine.name or not machine.uuid:
         raise Rejected(
-            f"{path} has no <name> or no <uuid>",
+            f"{source} has no <name> or no <uuid>",
             hint="a backup is kept under the machine's UUID; use the output of 'virsh dumpxml'",
         )
     return machine

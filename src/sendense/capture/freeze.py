@@ -18,7 +18,12 @@ snapshot, so it is left alone.  Only where our journal says that it may be ours 
 guest thawed that this run did not freeze.
 
 A freeze can end before the moment: another program thaws, or Windows does after its
-10 s.  The thaw then has nothing to undo, which is how it shows (:attr:`Freezer.held`).
+10 s.  The thaw then has nothing to undo, which is how it shows.  And it must end before
+the moment where that does not come: a begin that blocks would hold the guest with it, so
+that a timer thaws after :data:`FROZEN_MOST_S`, beside the call that blocks.  libvirt lets
+it: the agent's commands have a lock of their own, which no job on the domain holds.  QEMU
+does not where its main loop hangs in a call to dead storage: it carries the agent's bytes.
+Either way :attr:`Freezer.lapsed` tells that the freeze is not worth its name.
 """
 
 from __future__ import annotations
@@ -39,6 +44,14 @@ from sendense.capture.link import DomainLink, GuestOff
 from sendense.errors import SendenseError, Unavailable
 
 log = logging.getLogger(__name__)
+
+FROZEN_MOST_S = 10.0
+"""For how long a guest is kept frozen at most while its capture begins.
+
+A begin takes 0.1 to 0.3 s.  One that waits for another job's lock takes 30 s, one that waits for
+storage as long as that takes, and all of it every writer in the guest stands still.  After 10 s
+Windows gives up by itself; databases and cluster heartbeats bear about as much.
+"""
 
 _RETRY_S = 1.0
 
@@ -65,6 +78,8 @@ class Freezer:
     def __init__(self, link: DomainLink, entry: JournalEntry, *, timeout_s: int) -> None:
         """Work through ``link``; ``entry`` remembers a guest that may be frozen."""
         self._link = link
+        self._aside = link.another()
+        """For thaws beside what goes on in ``link``."""
         self._entry = entry
         self._timeout_s = timeout_s
         self._began: Optional[float] = None
@@ -73,9 +88,15 @@ class Freezer:
             self._thawed.set()
         self._stop = threading.Event()
         self._thread: Optional[threading.Thread] = None
+        self._turn = threading.Lock()
+        """For a thaw: of two at once, one finds nothing to undo, as if somebody else had thawed."""
+        self._timing = threading.Lock()
+        self._timer: Optional[threading.Timer] = None
         self._tries = 0
-        self.held = True
+        self._held = True
         """Whether the freeze lasted until our thaw, as far as the agent told."""
+        self._given_up = False
+        """Whether the timer came first."""
         self.frozen_s: Optional[float] = None
         """Seconds from the freeze command to the end of the thaw command."""
 
@@ -84,10 +105,25 @@ class Freezer:
         """Tell whether the guest is known to be thawed."""
         return self._thawed.is_set()
 
+    @property
+    def lapsed(self) -> Optional[str]:
+        """Tell why the freeze may have ended before the moment, where it may have."""
+        if self._given_up:
+            return (
+                f"the capture took longer than {FROZEN_MOST_S:g} s to begin, so that "
+                "the guest was thawed before the moment"
+            )
+        if not self._held:
+            return (
+                "the guest was thawed before the moment, by another program or its own time limit"
+            )
+        return None
+
     def freeze(self, mountpoints: Sequence[str]) -> int:
         """Freeze; gives how many file systems, and raises where none was.
 
-        Whatever happens here, :meth:`thaw` must be called next.
+        Whatever happens here, :meth:`thaw` must be called next, within :data:`FROZEN_MOST_S`:
+        later the guest is thawed already.
         """
         if not self._thawed.is_set():
             # The thaw going on behind the scenes would undo the freeze before the moment.
@@ -96,6 +132,7 @@ class Freezer:
         self._thawed.clear()
         self._began = clock.monotonic()
         self._tries = 0
+        self._given_up = False
         count = self._link.call(
             "freezing the guest", lambda domain: self._freeze(domain, mountpoints)
         )
@@ -105,6 +142,10 @@ class Freezer:
                 "the guest agent froze no file system",
                 hint="check the mount points asked for and the agent's block list",
             )
+        # Not before: the agent has a time-out of its own for the freeze, and hooks may need it.
+        self._timer = threading.Timer(FROZEN_MOST_S, self._give_up)
+        self._timer.name, self._timer.daemon = "freeze-limit", True
+        self._timer.start()
         return count
 
     def _freeze(self, domain: Any, mountpoints: Sequence[str]) -> int:
@@ -120,13 +161,30 @@ class Freezer:
 
     def thaw(self) -> bool:
         """Thaw now; where the agent does not answer, keep trying behind the scenes."""
-        if self._thawed.is_set() or self._try_thaw():
-            return True
-        if self._thread is None or not self._thread.is_alive():
-            log.warning("the guest agent did not confirm the thaw; trying on in the background")
-            self._thread = threading.Thread(target=self._keep_trying, name="thaw", daemon=True)
-            self._thread.start()
-        return False
+        with self._timing:
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        return self._thaw(self._link)
+
+    def _give_up(self) -> None:
+        """Thaw before the moment, which did not come."""
+        with self._timing:
+            if self._timer is None:
+                return  # it came
+            self._given_up = True
+        log.warning("the capture does not begin: the guest is thawed after %g s", FROZEN_MOST_S)
+        self._thaw(self._aside)
+
+    def _thaw(self, link: DomainLink) -> bool:
+        with self._turn:
+            if self._thawed.is_set() or self._try_thaw(link):
+                return True
+            if self._thread is None or not self._thread.is_alive():
+                log.warning("the guest agent did not confirm the thaw; trying on in the background")
+                self._thread = threading.Thread(target=self._keep_trying, name="thaw", daemon=True)
+                self._thread.start()
+            return False
 
     def close(self, *, wait_s: float) -> bool:
         """Wait for the thaw up to ``wait_s``, then give up; the journal keeps the flag."""
@@ -134,16 +192,17 @@ class Freezer:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(self._timeout_s * 3)
+        self._aside.close()
         return done or self._thawed.is_set()
 
     def _keep_trying(self) -> None:
-        while not self._stop.is_set() and not self._try_thaw():
+        while not self._stop.is_set() and not self._try_thaw(self._aside):
             self._stop.wait(_RETRY_S)
 
-    def _try_thaw(self) -> bool:
+    def _try_thaw(self, link: DomainLink) -> bool:
         self._tries += 1
         try:
-            thaw = thaw_once(self._link, timeout_s=self._timeout_s)
+            thaw = thaw_once(link, timeout_s=self._timeout_s)
         except SendenseError as error:
             log.debug("thaw attempt failed: %s", error)
             return False
@@ -156,7 +215,7 @@ class Freezer:
         if self._began is not None:
             self.frozen_s = thaw.at - self._began
             # Of a later try, 0 may only mean that an earlier one was carried out late.
-            self.held = thaw.undone != 0 or self._tries > 1
+            self._held = thaw.undone != 0 or self._tries > 1
         self._settle()
         return True
 

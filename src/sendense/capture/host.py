@@ -7,6 +7,7 @@ kind of capture a machine gets.
 from __future__ import annotations
 
 import socket
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Optional, Union
@@ -18,7 +19,7 @@ from sendense.capture import connection as connections
 from sendense.capture.domains import (
     find_domain,
     list_machines,
-    machine_from_xml,
+    machine_from_text,
     machine_of,
     read_xml_file,
 )
@@ -26,7 +27,7 @@ from sendense.capture.journal import JournalEntry
 from sendense.capture.offline import OfflineCapture
 from sendense.capture.online import OnlineCapture
 from sendense.capture.session import HostSettings
-from sendense.capture.survey import survey_running, survey_stopped
+from sendense.capture.survey import backup_by_versions, survey_running, survey_stopped
 from sendense.model.machine import Machine, PowerState
 from sendense.model.plan import CapturePlan
 from sendense.model.survey import Survey
@@ -42,6 +43,7 @@ class Host:
         self.versions = f"sendense {__version__}"
         """Our version; libvirt's and QEMU's too once they were reached."""
         self._connection: Optional[libvirt.virConnect] = None
+        self._connecting = threading.Lock()
         self._definitions: dict[str, str] = {}
         """XML of the machines that were given as a file, by UUID."""
 
@@ -63,16 +65,23 @@ class Host:
     @property
     def connection(self) -> libvirt.virConnect:
         """Give the open libvirt connection; a dead one is replaced."""
-        if self._connection is not None and not _alive(self._connection):
-            connections.close(self._connection)
-            self._connection = None
-        if self._connection is None:
-            self._connection = connections.connect(self.settings.uri)
-            with connections.errors("asking for versions"):
-                daemon = _dotted(self._connection.getLibVersion())
-                qemu = _dotted(self._connection.getVersion())
-            self.versions = f"sendense {__version__}, libvirt {daemon}, QEMU {qemu}"
-        return self._connection
+        with self._connecting:
+            if self._connection is not None and not _alive(self._connection):
+                connections.close(self._connection)
+                self._connection = None
+            if self._connection is None:
+                self._connection = connections.connect(self.settings.uri)
+                with connections.errors("asking for versions"):
+                    daemon = _dotted(self._connection.getLibVersion())
+                    qemu = _dotted(self._connection.getVersion())
+                self.versions = f"sendense {__version__}, libvirt {daemon}, QEMU {qemu}"
+            return self._connection
+
+    def incremental(self) -> bool:
+        """Tell whether libvirt and the installed QEMU offer incremental backup."""
+        connection = self.connection
+        with connections.errors("asking for versions"):
+            return backup_by_versions(connection.getLibVersion(), connection.getVersion())
 
     def machines(self) -> tuple[Machine, ...]:
         """List all machines that libvirt knows, by name."""
@@ -84,9 +93,21 @@ class Host:
 
     def from_xml(self, path: Path) -> Machine:
         """Give a machine that is off, by its XML."""
-        machine = machine_from_xml(path)
-        self._definitions[machine.uuid] = read_xml_file(path)
+        return self.from_text(read_xml_file(path), source=str(path))
+
+    def from_text(self, xml: str, *, source: str) -> Machine:
+        """Give a machine that is off, by its XML; ``source`` names that in errors."""
+        machine = self.described(xml, source=source)
+        self._definitions[machine.uuid] = xml
         return machine
+
+    def described(self, xml: str, *, source: str) -> Machine:
+        """Give the machine that an XML describes, to look at it: no capture gets that XML."""
+        return machine_from_text(xml, source=source)
+
+    def forget(self, uuid: str) -> None:
+        """Forget the XML that a machine was given by."""
+        self._definitions.pop(uuid, None)
 
     def survey(self, machine: Machine) -> Survey:
         """Look at a machine's disks; changes nothing."""
@@ -100,6 +121,11 @@ class Host:
         """Start a machine that libvirt keeps."""
         with connections.errors("starting the machine"):
             self.connection.lookupByUUIDString(uuid).create()
+
+    def define(self, xml: str) -> None:
+        """Have libvirt keep a machine, without starting it."""
+        with connections.errors("defining the machine"):
+            self.connection.defineXML(xml)
 
     def start_from_xml(self, xml: str, *, persistent: bool) -> None:
         """Start a machine from its XML; libvirt keeps a persistent one."""

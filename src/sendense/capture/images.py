@@ -4,8 +4,11 @@ QEMU locks the *files* it has open, so that a second writer cannot destroy them.
 The lock is visible on every host that shares the storage (where that carries
 locks), which makes it the best answer to "is this machine really off?": opening
 the image without ``--force-share`` fails while anybody has it open for writing
-(libvirt.md F4.4).  Block devices are not locked (measured: ``qemu-img info`` of
-a loop device succeeds while a writable ``qemu-nbd`` has it open).
+(libvirt.md F4.4).  Of a block device it locks the *node* in ``/dev`` (measured:
+``qemu-img info -f qcow2`` of a loop device fails beside a writable ``qemu-nbd``
+on the same node, and succeeds by another node of the same device).  So there the
+lock says nothing of whoever opened the volume by another node, be it on another
+host, or a guest of this one, to which libvirt gives a ``/dev`` of its own.
 
 The format is always given, never probed: a guest can write the header of
 another format into its raw disk and so make a prober open any file of the host
@@ -18,6 +21,7 @@ A tool that hangs on dead storage sits in the kernel and cannot even be killed.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -33,12 +37,16 @@ from sendense.errors import (
     NotAllowed,
     NotFound,
     OutOfSpace,
+    Rejected,
     SendenseError,
     Stalled,
     Unsupported,
 )
 from sendense.model.survey import Bitmap, is_own
 
+log = logging.getLogger(__name__)
+
+_QCOW2 = b"QFI\xfb"
 _TIMEOUT_S = 30.0
 """Metadata only: 7 ms where it was measured; storage that needs longer than this is ill."""
 
@@ -137,6 +145,25 @@ def ensure_unused(path: str, image_format: str, *, timeout_s: float = _TIMEOUT_S
     _qemu_img(command, path=path, timeout_s=timeout_s)
     if image_format == "raw":
         _qemu_img(["qemu-io", "-f", "raw", "-c", "quit", "--", path], path=path)
+
+
+def ensure_is_raw(path: str) -> None:
+    """Refuse an image that is named as raw, and has the header of a QCOW2 image.
+
+    Whoever named it takes it for something else than it is: its header and tables would be read, or
+    written over, as if they were the disk.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            begins = file.read(len(_QCOW2))
+    except OSError as error:
+        log.debug("%s is left to qemu-img, which says what is wrong: %s", path, error)
+        return
+    if begins == _QCOW2:
+        raise Rejected(
+            f"{path} was named as raw, and begins as a qcow2 image does",
+            hint="look at the volume with 'qemu-img info'",
+        )
 
 
 def add_bitmap(path: str, name: str, *, granularity: int) -> None:

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any, Optional
 
@@ -25,7 +26,10 @@ Facts = dict[str, Any]
 
 
 class JournalEntry:
-    """The claim on one machine: its lock, and the facts of what runs under it."""
+    """The claim on one machine: its lock, and the facts of what runs under it.
+
+    For several threads: a thaw notes its end while the capture notes its steps.
+    """
 
     def __init__(self, path: Path, lock: int) -> None:
         """Wrap an entry whose lock is held; use :func:`claim`."""
@@ -33,6 +37,7 @@ class JournalEntry:
         self._lock = lock
         self.facts: Facts = _read(path) or {}
         self._about: Facts = {}
+        self._writing = threading.RLock()
 
     @property
     def stale(self) -> bool:
@@ -45,22 +50,25 @@ class JournalEntry:
 
     def update(self, **facts: Any) -> None:
         """Add facts and make them durable."""
-        self.facts = {**self.facts, **self._about, **facts}
-        _write(self._path, self.facts)
+        with self._writing:
+            self.facts = {**self.facts, **self._about, **facts}
+            write_durably(self._path, self.facts)
 
     def clear(self) -> None:
         """Forget the facts: nothing is left to take back."""
-        self.facts = {}
-        self._path.unlink(missing_ok=True)
+        with self._writing:
+            self.facts = {}
+            self._path.unlink(missing_ok=True)
 
     def settle(self, *, may_be_frozen: bool) -> None:
         """Forget all but a freeze that nobody could take back yet."""
         if not may_be_frozen:
             self.clear()
             return
-        kept = {key: self.facts[key] for key in ("kind", "uri", "machine", "name")}
-        self.facts = {**kept, "may_be_frozen": True}
-        _write(self._path, self.facts)
+        with self._writing:
+            kept = {key: self.facts[key] for key in ("kind", "uri", "machine", "name")}
+            self.facts = {**kept, "may_be_frozen": True}
+            write_durably(self._path, self.facts)
 
     def release(self) -> None:
         """Give the machine free."""
@@ -136,11 +144,11 @@ def _read(path: Path) -> Optional[Facts]:
     return facts if isinstance(facts, dict) else {"unreadable": True}
 
 
-def _write(path: Path, facts: Facts) -> None:
-    """Replace the file atomically and durably."""
+def write_durably(path: Path, content: Facts) -> None:
+    """Replace a JSON file atomically and durably."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
-        json.dump(facts, file, indent=1, sort_keys=True)
+        json.dump(content, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

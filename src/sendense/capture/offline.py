@@ -54,7 +54,7 @@ _SOCKET_PATH_MOST = 107
 
 
 class OfflineCapture:
-    """A :class:`~sendense.capture.session.CaptureSession` of a machine that is off."""
+    """A :class:`~sendense.capture.session.HostCapture` of a machine that is off."""
 
     moment: Moment
     exports: tuple[DiskExport, ...]
@@ -77,7 +77,8 @@ class OfflineCapture:
         self._settings = settings
         self._entry = entry
         self._given_xml = domain_xml
-        self._committed = False
+        self._settled = False
+        """Committed or parked: nothing is taken back any more."""
         self._servers = ReadServers([self._served(item) for item in plan.disks])
         self._stillness = Stillness(
             plan.survey.machine, [item.survey.chain for item in plan.disks], uri=settings.uri
@@ -101,7 +102,7 @@ class OfflineCapture:
         trace: Optional[TracebackType],
     ) -> None:
         """Take everything back, unless it was committed."""
-        if not self._committed:
+        if not self._settled:
             self._roll_back()
 
     def check(self) -> None:
@@ -109,10 +110,14 @@ class OfflineCapture:
         self._stillness.check()
         self._servers.check()
 
+    def confirm(self) -> None:
+        """Do the same: each check looks at the images anew."""
+        self.check()
+
     @shielded()
     def commit(self, *, drop: Sequence[str]) -> tuple[str, ...]:
         """End the capture and drop the superseded bitmaps; see the protocol."""
-        self._committed = True
+        self._settled = True
         self._entry.update(committed=True)
         steps.reached("capture-committed")
         self._stillness.end()
@@ -127,6 +132,16 @@ class OfflineCapture:
         steps.reached("superseded-dropped")
         self._entry.clear()
         return warnings
+
+    @shielded()
+    def park(self) -> tuple[str, ...]:
+        """Close the images and keep both bitmaps; see the protocol."""
+        self._entry.update(parked=True)
+        self._settled = True
+        steps.reached("capture-parked")
+        self._stillness.end()
+        self._servers.stop()
+        return ()
 
     # -- beginning -------------------------------------------------------------------
 

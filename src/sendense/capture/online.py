@@ -37,6 +37,7 @@ from sendense.errors import (
     SendenseError,
     SourceChanged,
     Unavailable,
+    Unsupported,
 )
 from sendense.model.decision import Method
 from sendense.model.export import DiskExport
@@ -59,7 +60,7 @@ JOB_WARNING = (
 
 
 class OnlineCapture:
-    """A :class:`~sendense.capture.session.CaptureSession` of a running domain."""
+    """A :class:`~sendense.capture.session.HostCapture` of a running domain."""
 
     moment: Moment
     exports: tuple[DiskExport, ...]
@@ -84,7 +85,8 @@ class OnlineCapture:
             reserve_bytes=settings.scratch_reserve_bytes,
             abort=self._abort_job,
         )
-        self._committed = False
+        self._settled = False
+        """Committed or parked: nothing is taken back any more."""
 
     def __enter__(self) -> OnlineCapture:
         """Begin: prepare bitmaps, freeze, begin, thaw; taken back where any of it fails."""
@@ -110,7 +112,7 @@ class OnlineCapture:
         trace: Optional[TracebackType],
     ) -> None:
         """Take everything back, unless it was committed."""
-        if not self._committed:
+        if not self._settled:
             self._roll_back()
         self._link.close()
 
@@ -118,10 +120,14 @@ class OnlineCapture:
         """Raise what the watchdog found."""
         self._watchdog.check()
 
+    def confirm(self) -> None:
+        """Do the same as a check: QEMU serves the frozen moment, or no bytes at all."""
+        self.check()
+
     @shielded()
     def commit(self, *, drop: Sequence[str]) -> tuple[str, ...]:
         """End the job and drop the superseded checkpoints; see the protocol."""
-        self._committed = True
+        self._settled = True
         try:
             self._entry.update(committed=True)
         except OSError as error:
@@ -137,6 +143,19 @@ class OnlineCapture:
             warnings.append(f"superseded checkpoints stay for now: {error}")
         steps.reached("superseded-dropped")
         warnings.extend(self._finish(ended=ended))
+        return tuple(warnings)
+
+    @shielded()
+    def park(self) -> tuple[str, ...]:
+        """End the job and keep both checkpoints; see the protocol."""
+        self._entry.update(parked=True)
+        self._settled = True
+        steps.reached("capture-parked")
+        warnings = self._end_job()
+        if not warnings:
+            self._entry.update(begun=False)
+        if not self._settle_freeze():
+            warnings.append(FROZEN_WARNING)
         return tuple(warnings)
 
     # -- beginning -------------------------------------------------------------------
@@ -185,6 +204,8 @@ class OnlineCapture:
         steps.reached("checkpoints-prepared")
         precreated = self._link.call("preparing bitmaps", self._precreate_bitmaps)
         steps.reached("bitmaps-prepared")
+        # Again, right before the freeze: behind a job that came meanwhile the guest would wait.
+        self._link.call("looking for other jobs", _refuse_other_job)
         warnings: list[str] = []
         taken_at, reached = self._freeze_and_begin(warnings, with_checkpoint=not precreated)
         shield.obey()
@@ -212,11 +233,13 @@ class OnlineCapture:
             steps.reached("job-begun")
         finally:
             self._thaw(warnings)
-        if reached is Consistency.CRASH or self._freezer.held:
+        lapsed = self._freezer.lapsed
+        if reached is Consistency.CRASH or lapsed is None:
             return taken_at, reached
-        lapsed = "the guest was thawed before the moment, by another program or its own time limit"
         if self._plan.strict:
-            raise Unavailable(lapsed, hint="run it again when nothing else freezes the guest")
+            raise Unavailable(
+                lapsed, hint="run it again when nothing else freezes the guest or works on it"
+            )
         warnings.append(f"{lapsed}; the point is crash-consistent")
         return taken_at, Consistency.CRASH
 
@@ -285,7 +308,14 @@ class OnlineCapture:
             domain.backupBegin(job, checkpoint, 0)
         except libvirt.libvirtError as error:
             self._link.call("looking for the guest", lambda domain: domain)  # raises GuestOff
-            raise translate(error, "beginning the backup job") from error
+            problem = translate(error, "beginning the backup job")
+            if isinstance(problem, Unsupported):
+                # Debian 11 (7.0) has the call, and refuses each of its forms.
+                problem.hint = (
+                    "this host's libvirt cannot read a machine that runs: upgrade to libvirt 7.6 "
+                    "and QEMU 6.1 or newer, or back the machine up while it is off"
+                )
+            raise problem from error
         log.info("backup job of %s begun", self._plan.survey.machine.name)
 
     def _describe(self) -> None:

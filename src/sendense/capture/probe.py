@@ -40,8 +40,8 @@ _QEMU_USERS = ("libvirt-qemu", "qemu")
 """Debian's and Red Hat's, where libvirt cannot be asked."""
 
 
-def examine_host(settings: HostSettings) -> tuple[Finding, ...]:
-    """Look at everything a capture needs on this host."""
+def examine_host(settings: HostSettings, *, machines: bool = True) -> tuple[Finding, ...]:
+    """Look at everything a capture needs on this host, and at each of its machines."""
     findings = [*_examine_tools()]
     try:
         connection = connect(settings.uri)
@@ -50,7 +50,7 @@ def examine_host(settings: HostSettings) -> tuple[Finding, ...]:
         findings += examine_folders(settings, _account_by_name())
         return tuple(findings)
     try:
-        findings += _examine_connected(connection, settings)
+        findings += _examine_connected(connection, settings, machines=machines)
     except SendenseError as error:
         findings.append(Finding("libvirt", Level.PROBLEM, str(error), error.hint))
     finally:
@@ -94,12 +94,15 @@ def security_models(capabilities: str) -> tuple[str, ...]:
     return tuple((model.text or "").strip() for model in found)
 
 
-def _examine_connected(connection: libvirt.virConnect, settings: HostSettings) -> Iterator[Finding]:
+def _examine_connected(
+    connection: libvirt.virConnect, settings: HostSettings, *, machines: bool
+) -> Iterator[Finding]:
     with errors("examining libvirt"):
         capabilities = connection.getCapabilities()
         daemon, qemu = connection.getLibVersion(), connection.getVersion()
         offered = _backup_offered(connection)
-        domains = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        active = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        domains = connection.listAllDomains(active) if machines else []
     account = qemu_account(capabilities)
     yield from _examine_versions(_version(daemon), _version(qemu), offered=offered)
     yield from _examine_rights(account)
@@ -128,10 +131,15 @@ def _examine_versions(
     if offered and daemon >= _LIBVIRT_SINCE and qemu >= _QEMU_SINCE:
         yield Finding("incremental", Level.OK, f"{both} offers incremental backup")
         return
+    lacks = (
+        "has no incremental backup: every backup is a full"
+        if offered
+        else "cannot back up machines that run: only those that are off, and always in full"
+    )
     yield Finding(
         "incremental",
         Level.WARNING,
-        f"{both} has no incremental backup: every backup is a full",
+        f"{both} {lacks}",
         f"upgrade to libvirt {_dotted(_LIBVIRT_SINCE)} and QEMU {_dotted(_QEMU_SINCE)} or newer",
     )
 

@@ -1,6 +1,6 @@
-"""Serves the images of a stopped machine for reading: one ``qemu-nbd`` per disk, ours.
+"""Serves images of machines that are off: one ``qemu-nbd`` per disk, ours.
 
-Two things must not happen.
+For reading, two things must not happen.
 
 *The machine must be able to start meanwhile.*  A plain ``qemu-nbd --read-only``
 locks the image, and QEMU then refuses to start (measured: the start fails 75 to
@@ -12,6 +12,9 @@ kept out, and whether anybody came is :mod:`~sendense.capture.stillness`' work.
 *No server may outlive us.*  The kernel kills each one when the thread that made it
 ends (``PR_SET_PDEATHSIG``, set by util-linux' ``setpriv``).  The *thread*, not the
 process: so the servers are the children of one thread that lives as long as they.
+
+For writing (:class:`WriteServers`) the image's lock is just what is wanted: the machine must
+not start on a disk that is half restored.
 """
 
 from __future__ import annotations
@@ -54,13 +57,15 @@ class ServedImage:
     socket: Path
     bitmap: Optional[str] = None
     """The dirty bitmap that goes with it."""
+    writable: bool = False
 
     @property
     def command(self) -> tuple[str, ...]:
         """Give the command line of its server."""
-        command = (
+        way = ("--discard=unmap", "--detect-zeroes=off") if self.writable else ("--read-only",)
+        command: tuple[str, ...] = (
             *("setpriv", "--pdeathsig", "KILL", "--"),
-            *("qemu-nbd", "--read-only", "--persistent", f"--shared={_MOST_CLIENTS}"),
+            *("qemu-nbd", *way, "--persistent", f"--shared={_MOST_CLIENTS}"),
             *("--export-name", self.target, "--socket", str(self.socket)),
         )
         bitmap = ("--bitmap", self.bitmap) if self.bitmap is not None else ()
@@ -72,6 +77,8 @@ class ServedImage:
             "driver": "host_device" if self.kind is SourceKind.BLOCK else "file",
             "filename": self.path,
         }
+        if self.writable:
+            return {"driver": self.format, "file": file}
         if _can_read_directly(self.path):
             # Past the host's page cache: a full must not push out what the guests need, and a
             # block device shared between hosts may have old pages here. As fast (2 GiB: 0.77
@@ -160,6 +167,27 @@ class ReadServers:
             server.process.wait()
             server.complaints.close()
             server.image.socket.unlink(missing_ok=True)
+
+
+class WriteServers(ReadServers):
+    """Servers that clients write to, and that must close their images in order."""
+
+    def finish(self, *, within_s: float) -> None:
+        """Have all images closed, once no client is left; raises where one was not."""
+        for server in self._servers:
+            server.process.terminate()
+        deadline = clock.monotonic() + within_s
+        for server in self._servers:
+            try:
+                status = server.process.wait(max(deadline - clock.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                raise Stalled(
+                    f"qemu-nbd did not close {server.image.path} within {within_s:.0f} s",
+                    hint="the storage may hang: look for processes in state D",
+                ) from None
+            if status != 0:
+                raise failure_of(server.complaint() or f"it ended with {status}", server.image.path)
+        self.stop()
 
 
 def _spawn(image: ServedImage) -> _Server:

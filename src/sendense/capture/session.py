@@ -74,7 +74,15 @@ class CaptureSession(Protocol):
     def check(self) -> None:
         """Raise what the watchdog found (scratch full, guest gone); else do nothing.
 
-        Called between chunks and again right before the point is committed.
+        Called between chunks, and so cheap: of a capture on another host what it found may be
+        a second old.
+        """
+
+    def confirm(self) -> None:
+        """Raise unless all that was read until now is of the capture's moment.
+
+        Called once, after the last byte and right before the point is committed: it looks anew,
+        and raises as well where nobody can say.
         """
 
     def commit(self, *, drop: Sequence[str]) -> tuple[str, ...]:
@@ -84,4 +92,16 @@ class CaptureSession(Protocol):
         disks.  Other own ones (another repository's chain) stay, up to
         ``max_bitmaps_per_vm`` with the new one, oldest first out.  Gives
         warnings: a bitmap that could not be removed, say.
+        """
+
+
+class HostCapture(CaptureSession, Protocol):
+    """A capture on the host where it is taken: it can be left to be settled later."""
+
+    def park(self) -> tuple[str, ...]:
+        """End the capture without saying whether its point was stored.
+
+        The machine is free and nothing is served any more, while both checkpoints stay until
+        :mod:`~sendense.capture.parking` settles it; the journal remembers.  Leaving the
+        ``with`` block then takes nothing back.  Gives warnings.
         """

@@ -138,6 +138,12 @@ def incremental_supported(domain: libvirt.virDomain) -> bool:
     return (int(version["major"]), int(version["minor"])) >= _QEMU_SINCE
 
 
+def backup_by_versions(libvirt_version: int, qemu_version: int) -> bool:
+    """Tell whether a host of these versions offers incremental backup to machines it starts."""
+    qemu = (qemu_version // 1_000_000, qemu_version // 1000 % 1000)
+    return libvirt_version >= _LIBVIRT_SINCE and qemu >= _QEMU_SINCE
+
+
 def checkpoint_names(domain: libvirt.virDomain) -> tuple[str, ...]:
     """List the names of all checkpoints, foreign ones too."""
     try:
@@ -209,6 +215,8 @@ def _survey_image(disk: Disk) -> DiskSurvey:
             hint=f"back it up while it runs, or leave the disk out: --exclude {disk.target}",
             target=disk.target,
         )
+    if disk.format == "raw":
+        images.ensure_is_raw(disk.path)
     chain = images.image_chain(disk.path, disk.format)
     top = chain[0]
     on_device = disk.kind is SourceKind.BLOCK

@@ -15,7 +15,7 @@ from sendense.transfer.comparing import first_difference
 from sendense.transfer.extents import stored_pieces
 from sendense.transfer.meter import Meter
 from sendense.transfer.reader import read_pieces
-from sendense.transfer.source import ReadOptions, open_source
+from sendense.transfer.source import ReadOptions, Source, open_source
 
 
 def ensure_reads_back(
@@ -32,16 +32,29 @@ def ensure_reads_back(
     """
     place, target = item.destination, item.image.disk.target
     options = ReadOptions()
-    meter = Meter(listener, phase="read-back", subject=target, total=place.capacity)
     with (
         QemuNbd(
             path, image_format=place.format, writable=False, connections=options.connections
         ) as server,
         open_source(server.export(target, place.capacity), options, on_wait=check) as source,
     ):
-        pieces = stored_pieces(source, method=Method.EVERYTHING, block_size=BLOCK)
-        restored = _watched(read_pieces(source, pieces, block_size=BLOCK), meter, check)
-        offset = first_difference(_padded(expected, item.image.size, place.capacity), restored)
+        ensure_source_reads_back(item, expected, source, path=path, listener=listener, check=check)
+
+
+def ensure_source_reads_back(
+    item: DiskRestore,
+    expected: Iterator[Chunk],
+    source: Source,
+    *,
+    path: str,
+    listener: ProgressListener,
+    check: Callable[[], None],
+) -> None:
+    """Compare what an open export holds with the chunks that were written; all of it."""
+    target = item.image.disk.target
+    meter = Meter(listener, phase="read-back", subject=target, total=source.size)
+    restored = _watched(whole(source), meter, check)
+    offset = first_difference(padded(expected, item.image.size, source.size), restored)
     meter.finish()
     if offset is not None:
         raise Damaged(
@@ -52,7 +65,13 @@ def ensure_reads_back(
         )
 
 
-def _padded(chunks: Iterator[Chunk], size: int, capacity: int) -> Iterator[Chunk]:
+def whole(source: Source) -> Iterator[Chunk]:
+    """Read all that an export holds, read ahead and in order; zeroes are stated."""
+    pieces = stored_pieces(source, method=Method.EVERYTHING, block_size=BLOCK)
+    return read_pieces(source, pieces, block_size=BLOCK)
+
+
+def padded(chunks: Iterator[Chunk], size: int, capacity: int) -> Iterator[Chunk]:
     """Add the zeroes that a larger destination holds behind the disk's end."""
     yield from chunks
     if capacity > size:

@@ -10,7 +10,7 @@ from sendense.errors import SendenseError
 from sendense.model.decision import Method
 from sendense.model.export import DiskExport
 from sendense.model.progress import ProgressListener, silent
-from sendense.model.stream import BlockSink, Chunk, deliver
+from sendense.model.stream import BlockSink, Chunk, RoomySink, deliver
 from sendense.transfer.extents import stored_pieces
 from sendense.transfer.meter import Meter
 from sendense.transfer.reader import read_pieces
@@ -67,11 +67,13 @@ def copy_disk(
         expected = 0 if method is Method.BITMAP else export.size
     meter = Meter(listener, phase=options.phase, subject=export.target, total=expected)
     pump = Pump(sink, meter, options.throttle, check)
+    dirty = method is Method.BITMAP
+    # The pieces of an incremental are small and far apart: not worth a sink's room for each.
+    room = sink.room if isinstance(sink, RoomySink) and not dirty else None
     try:
-        dirty = method is Method.BITMAP
         with open_source(export, options, dirty=dirty, on_wait=check) as source:
             pieces = stored_pieces(source, method=method, block_size=sink.block_size)
-            for chunk in read_pieces(source, pieces, block_size=sink.block_size):
+            for chunk in read_pieces(source, pieces, block_size=sink.block_size, room=room):
                 pump.deliver(chunk)
     except SendenseError:
         check()

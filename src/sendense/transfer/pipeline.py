@@ -109,6 +109,16 @@ class _Connection:
         self.in_flight += 1
         command.issue(self.handle, completed)
 
+    def end(self, *, within_s: float) -> None:
+        """Wait for the thread, and hang up, whatever is under way."""
+        if self.thread is not None:
+            self.thread.join(within_s)
+        # A command may have been issued after it was looked whether there is one.
+        _cut(self.wire)
+        self.wire.close()
+        if self.thread is None or not self.thread.is_alive():
+            link.close(self.handle)
+
 
 class Pipeline:
     """Carries out commands over some connections; close it, or leave its ``with`` block."""
@@ -199,9 +209,7 @@ class Pipeline:
         for connection in busy:
             _cut(connection.wire)
         for connection in self._connections:
-            if connection.thread is not None:
-                connection.thread.join(timeout=2 * _POLL_MS / 1000)
-            connection.wire.close()
+            connection.end(within_s=2 * _POLL_MS / 1000)
 
     def __enter__(self) -> Pipeline:
         return self

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sendense.errors import Unavailable
+from sendense.errors import Busy, Unavailable
 from sendense.model.export import DiskExport
 from sendense.model.extents import Status
 from sendense.transfer import link, pipeline
@@ -130,15 +130,16 @@ def open_source(
         if export.dirty_context is None:
             raise Unavailable(f"the export of {export.target} offers no dirty bitmap")
         wished.append(export.dirty_context)
-    first = link.connect(export, contexts=wished, connect_s=options.connect_s)
-    terms = link.terms(first, export, contexts=wished)
-    if dirty and export.dirty_context not in terms.contexts:
-        # To go on would mean "nothing is dirty", and a point that misses changes.
-        raise Unavailable(
-            f"the NBD server of {export.target} does not offer {export.dirty_context}",
-            hint="nothing was stored; the next run decides anew how to read this disk",
-        )
-    handles = [first, *_more(export, options, terms, wished)]
+    handles = [link.connect(export, contexts=wished, connect_s=options.connect_s)]
+    with link.closed_on_failure(handles):
+        terms = link.terms(handles[0], export, contexts=wished)
+        if dirty and export.dirty_context not in terms.contexts:
+            # To go on would mean "nothing is dirty", and a point that misses changes.
+            raise Unavailable(
+                f"the NBD server of {export.target} does not offer {export.dirty_context}",
+                hint="nothing was stored; the next run decides anew how to read this disk",
+            )
+        _open_more(handles, export, options, terms, wished)
     _log.debug("%s: %d connections, %s", export.target, len(handles), terms)
     pipe = Pipeline(
         handles,
@@ -151,30 +152,35 @@ def open_source(
         yield Source(export, terms, pipe, options)
 
 
-def _more(
-    export: DiskExport, options: ReadOptions, terms: link.Terms, wished: list[str]
-) -> list[Any]:
+def _open_more(
+    handles: list[Any],
+    export: DiskExport,
+    options: ReadOptions,
+    terms: link.Terms,
+    wished: list[str],
+) -> None:
     """Open the further connections; a server that takes no more of them is used with what it has.
 
     qemu-nbd promises multi-conn for a read-only export, but takes one client
     unless ``--shared`` says otherwise; the second is left waiting.
     """
-    handles: list[Any] = []
     if not terms.several:
-        return handles
+        return
     # They read and ask for extents alike, so all of them need the contexts.
-    for _ in range(options.connections - 1):
+    for number in range(1, options.connections):
         try:
             handle = link.connect(
-                export, contexts=wished, connect_s=min(options.connect_s, _EXTRA_CONNECT_S)
+                export,
+                contexts=wished,
+                connect_s=min(options.connect_s, _EXTRA_CONNECT_S),
+                number=number,
             )
-        except Unavailable as error:
-            _log.info("%s: reads over %d connections: %s", export.target, len(handles) + 1, error)
+        except (Unavailable, Busy) as error:
+            _log.info("%s: reads over %d connections: %s", export.target, len(handles), error)
             break
+        handles.append(handle)
         if link.terms(handle, export, contexts=wished) != terms:
             raise Unavailable(f"the connections to the export of {export.target} differ")
-        handles.append(handle)
-    return handles
 
 
 _EXTRA_CONNECT_S = 5.0

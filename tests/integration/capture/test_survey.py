@@ -12,7 +12,7 @@ import pytest
 from sendense.capture import images
 from sendense.capture.domains import machine_from_xml, machine_of
 from sendense.capture.survey import active_job, survey_running, survey_stopped
-from sendense.errors import Busy, Unsupported
+from sendense.errors import Busy, Rejected, Unsupported
 from sendense.model.machine import Disk, PowerState, SourceKind
 from sendense.model.survey import Survey
 from sendense_lab.cloud_vm import CloudVm
@@ -124,6 +124,12 @@ def test_a_network_disk_cannot_be_read_while_off() -> None:
     with pytest.raises(Unsupported, match="vdb") as caught:
         survey_stopped(a_machine(disk))
     assert "--exclude vdb" in (caught.value.hint or "")
+
+
+def test_a_container_that_is_called_raw_is_not_read(vm: CloudVm) -> None:
+    disk = Disk("vdb", str(vm.disks["vdb"].path), "raw", SourceKind.FILE)
+    with pytest.raises(Rejected, match="begins as a qcow2"):
+        survey_stopped(a_machine(disks=(disk,)))
 
 
 def test_a_host_that_cannot_go_on_makes_no_incremental(bench: Bench, vm: CloudVm) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -21,14 +22,14 @@ def run(*command: object) -> str:
 
 
 @contextmanager
-def server(command: Sequence[object], socket: Path) -> Iterator[subprocess.Popen[bytes]]:
+def server(command: Sequence[object], place: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the end of the block."""
     # The kernel ends it with us, however the tests end.
     words = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 10
-        while not socket.exists():
+        while not _listens(place):
             assert process.poll() is None, f"{words} ended"
             assert time.monotonic() < deadline, f"{words} did not start"
             time.sleep(0.01)
@@ -38,25 +39,31 @@ def server(command: Sequence[object], socket: Path) -> Iterator[subprocess.Popen
         process.wait()
 
 
+def _listens(path: Path) -> bool:
+    """Tell whether a server takes connections: its socket has a name before it listens."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def qemu_nbd(
     image: Path, size: int, *options: object, image_format: str = "qcow2", shared: int = 8
 ) -> Iterator[DiskExport]:
     """Serve an image read-only, as a stopped machine's disk is served."""
-    socket = image.with_suffix(".sock")
-    socket.unlink(missing_ok=True)
+    place = image.with_suffix(".sock")
+    place.unlink(missing_ok=True)
     command = [
         "qemu-nbd", "-r", "-t", f"-e{shared}", "-f", image_format, "-x", "disk",
-        "-k", socket, *options, image,
+        "-k", place, *options, image,
     ]  # fmt: skip
-    with server(command, socket):
-        yield DiskExport("vda", str(socket), "disk", size)
+    with server(command, place):
+        yield DiskExport("vda", str(place), "disk", size)
 
 
 @contextmanager
 def nbdkit(folder: Path, size: int, *arguments: object) -> Iterator[DiskExport]:
     """Serve whatever nbdkit's plugins and filters make."""
-    socket = folder / "nbdkit.sock"
-    socket.unlink(missing_ok=True)
-    with server(["nbdkit", "-f", "-U", socket, *arguments], socket):
-        yield DiskExport("vda", str(socket), "", size)
+    place = folder / "nbdkit.sock"
+    place.unlink(missing_ok=True)
+    with server(["nbdkit", "-f", "-U", place, *arguments], place):
+        yield DiskExport("vda", str(place), "", size)

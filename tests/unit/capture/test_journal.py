@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -25,6 +26,23 @@ def test_facts_survive_their_writer(tmp_path: Path) -> None:
     again.clear()
     again.release()
     assert stale_machines(tmp_path) == ()
+
+
+def test_two_threads_may_note_facts(tmp_path: Path) -> None:
+    entry = claim(tmp_path, "m1", operation="backup")
+
+    def note(name: str) -> None:
+        for number in range(100):
+            entry.update(**{f"{name}{number}": True})
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(note, "step"), pool.submit(note, "thaw")]:
+            done.result()
+    assert len(entry.facts) == 200
+    entry.release()
+    again = claim(tmp_path, "m1", operation="backup")
+    assert len(again.facts) == 200
+    again.release()
 
 
 def test_second_claim_says_who_holds_it(tmp_path: Path) -> None:
