@@ -1,0 +1,1 @@
+"""Calling agents: their tunnels, their gateway, and the deployment to hosts."""
