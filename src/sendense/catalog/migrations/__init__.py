@@ -1,0 +1,1 @@
+"""The steps by which a catalogue comes to the tables of this version, in ``versions``."""

@@ -1,0 +1,1 @@
+"""One module a step; it never changes once it was released."""
