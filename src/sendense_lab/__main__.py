@@ -94,6 +94,7 @@ def _explain(host: Hypervisor, vms: list[CloudVm]) -> None:
     print(f"  export SENDENSE_SOCKET_DIR={host.run_dir} SENDENSE_SCRATCH_DIR={host.run_dir}")
     print(f"  export SENDENSE_STATE_DIR={host.folder}/state SENDENSE_SCRATCH_RESERVE=64M")
     print(f"  export SENDENSE_REPOSITORY={host.folder}/repository")
+    print("  export SENDENSE_PASSPHRASE='for this lab only'")
     print("  .venv/bin/sendense repo init $SENDENSE_REPOSITORY")
     print(f"  .venv/bin/sendense backup {first}")
     print("\nTry:")

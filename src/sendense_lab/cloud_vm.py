@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import libvirt
 
@@ -22,13 +24,41 @@ from sendense_lab.commands import run, wait_until
 from sendense_lab.domain_xml import MachineShape, domain_xml
 from sendense_lab.errors import LabError, TimedOut
 from sendense_lab.guest_agent import Guest
-from sendense_lab.hypervisor import Hypervisor
+from sendense_lab.host_config import QemuUser
 from sendense_lab.pool import ImageFormat, Pool, Volume
 from sendense_lab.processes import ProcessIdentity
 
 # libvirt keeps a dead domain for 30 s in some cases (see its job lock), so be patient.
 GONE_TIMEOUT_S = 45
 STOP_TIMEOUT_S = 40
+
+
+class VmHost(Protocol):
+    """What a VM needs of the host that it runs on."""
+
+    @property
+    def powered(self) -> bool:
+        """Whether anything can run there."""
+
+    @property
+    def connection(self) -> libvirt.virConnect: ...
+
+    @property
+    def run_dir(self) -> Path:
+        """A folder that this machine and QEMU on the host both see."""
+
+    @property
+    def user(self) -> QemuUser: ...
+
+    @property
+    def migration_uri(self) -> str:
+        """Of its libvirtd, for the libvirtd of another host."""
+
+    @property
+    def migration_address(self) -> str:
+        """Where another host's QEMU sends the guest to."""
+
+    def qemu_pid(self, vm: str) -> int: ...
 
 
 class CloudVm:
@@ -40,7 +70,7 @@ class CloudVm:
         self.uuid = shape.uuid
         self.console = shape.console
         self.nvram = shape.nvram
-        self.hypervisor: Hypervisor | None = None
+        self.hypervisor: VmHost | None = None
         self.guest = Guest(lambda: self.domain)
         self._disks = disks
         self._pool = pool
@@ -68,7 +98,7 @@ class CloudVm:
     @property
     def pid(self) -> int:
         """The process of its QEMU."""
-        return int((self._host().folder / f"run/qemu/{self.name}.pid").read_text())
+        return self._host().qemu_pid(self.name)
 
     def xml(self) -> str:
         """The live definition if it runs, else the one it would start with."""
@@ -77,14 +107,17 @@ class CloudVm:
 
     # --- power ------------------------------------------------------------------------------
 
-    def start(self, hypervisor: Hypervisor, *, paused: bool | None = None) -> None:
+    def start(self, hypervisor: VmHost, *, paused: bool | None = None) -> None:
         """Start on a host. boot="none" starts paused unless told otherwise."""
         if self.running:
             raise LabError(f"{self.name} runs already")
         self.hypervisor = hypervisor
         pause = self.shape.boot == "none" if paused is None else paused
         flags = libvirt.VIR_DOMAIN_START_PAUSED if pause else 0
-        hypervisor.connection.createXML(domain_xml(self.shape, self._disks), flags)
+        connection = hypervisor.connection
+        version = connection.getLibVersion()
+        xml = domain_xml(self.shape, self._disks, libvirt_version=version)
+        connection.createXML(xml, flags)
 
     def stop(self) -> None:
         """Power button and wait, as CloudStack stops a VM; destroy if nobody listens inside."""
@@ -115,13 +148,13 @@ class CloudVm:
         self.stop()
         self.start(host)
 
-    def migrate(self, to: Hypervisor) -> None:
+    def migrate(self, to: VmHost) -> None:
         """Live migration on shared storage."""
         # Unsafe to libvirt, as it knows shared storage by the file system's type (NFS...) only.
         flags = (
             libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_UNSAFE
         )
-        options = {libvirt.VIR_MIGRATE_PARAM_URI: "tcp://127.0.0.1"}
+        options = {libvirt.VIR_MIGRATE_PARAM_URI: to.migration_address}
         self.domain.migrateToURI3(to.migration_uri, options, flags)
         self.hypervisor = to
         # On NFS libvirt leaves the owner alone. Here the source host gives the files back to root
@@ -140,7 +173,7 @@ class CloudVm:
         self.domain.saveFlags(str(into), None, 0)
         self._wait_gone(GONE_TIMEOUT_S)
 
-    def restore(self, saved: Path, hypervisor: Hypervisor) -> None:
+    def restore(self, saved: Path, hypervisor: VmHost) -> None:
         """Go on from a file of `save`."""
         hypervisor.connection.restoreFlags(str(saved), None, 0)
         self.hypervisor = hypervisor
@@ -150,6 +183,10 @@ class CloudVm:
         self._wait_gone(timeout_s)
 
     # --- disks ------------------------------------------------------------------------------
+
+    def give_disks(self, disks: Mapping[str, Volume]) -> None:
+        """Say what is behind the targets, where someone else decides: the next start uses it."""
+        self._disks = dict(disks)
 
     def attach_disk(
         self,
@@ -162,8 +199,8 @@ class CloudVm:
         volume = self._pool.create(size, format=format, cluster_size=cluster_size)
         return self.attach_volume(volume)
 
-    def attach_volume(self, volume: Volume) -> str:
-        target = volume_changes.free_target(self._disks)
+    def attach_volume(self, volume: Volume, target: str = "") -> str:
+        target = target or volume_changes.free_target(self._disks)
         if self.running:
             volume_changes.attach(self.domain, self.shape, target, volume)
         self._disks[target] = volume
@@ -255,13 +292,13 @@ class CloudVm:
         if self.running:
             raise LabError(f"{self.name} runs: its disks change while they are read")
 
-    def _host(self) -> Hypervisor:
+    def _host(self) -> VmHost:
         if self.hypervisor is None:
             raise LabError(f"{self.name} was never started")
         return self.hypervisor
 
     def _find(self) -> libvirt.virDomain | None:
-        if self.hypervisor is None:
+        if self.hypervisor is None or not self.hypervisor.powered:
             return None
         # Not by lookup: that prints an error for each domain it does not find.
         for domain in self.hypervisor.connection.listAllDomains():

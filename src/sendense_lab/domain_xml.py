@@ -35,14 +35,27 @@ class MachineShape:
     kernel: Path | None = None
     initrd: Path | None = None
     options: tuple[str, ...] = field(default=())
+    more_macs: tuple[str, ...] = ()
+    """Of further network cards."""
 
 
-def domain_xml(shape: MachineShape, disks: dict[str, Volume]) -> str:
+# maximum: offers the random number instruction; without it the guest's kernel waits 4 s for
+# entropy before mke2fs may go on (measured). libvirt knows that mode since 7.1.
+CPU = "<cpu mode='maximum'/>"
+OLD_CPU = (
+    "<cpu mode='custom' match='exact' check='none'><model fallback='allow'>qemu64</model>"
+    "<feature policy='require' name='rdrand'/></cpu>"
+)
+CPU_MAXIMUM_SINCE = 7_001_000
+
+
+def domain_xml(
+    shape: MachineShape, disks: dict[str, Volume], *, libvirt_version: int = CPU_MAXIMUM_SINCE
+) -> str:
     """The definition for `createXML`; `disks` maps targets (vda...) to volumes."""
     machine = "q35" if shape.uefi else "pc"
     drives = "".join(disk_xml(shape, target, volume) for target, volume in disks.items())
-    # maximum: offers the random number instruction; without it the guest's kernel waits 4 s for
-    # entropy before mke2fs may go on (measured).
+    cpu = CPU if libvirt_version >= CPU_MAXIMUM_SINCE else OLD_CPU
     return f"""<domain type='{shape.accelerator}'>
   <name>{shape.name}</name>
   <uuid>{shape.uuid}</uuid>
@@ -60,7 +73,7 @@ def domain_xml(shape: MachineShape, disks: dict[str, Volume]) -> str:
     {_firmware(shape)}{_kernel(shape)}<smbios mode='sysinfo'/>
   </os>
   <features><acpi/><apic/></features>
-  <cpu mode='maximum'/>
+  {cpu}
   <clock offset='utc'/>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>
@@ -68,9 +81,7 @@ def domain_xml(shape: MachineShape, disks: dict[str, Volume]) -> str:
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     {drives}{_cdrom(shape)}{_spare_ports(shape)}
-    <interface type='user'>
-      <mac address='{shape.mac}'/><model type='virtio'/><rom enabled='no'/>
-    </interface>
+    {_interfaces(shape)}
     <serial type='file'><source path='{shape.console}' append='on'/><target port='0'/></serial>
     <channel type='unix'>
       <source mode='bind' path='/var/lib/libvirt/qemu/{shape.name}.org.qemu.guest_agent.0'/>
@@ -110,6 +121,14 @@ def _kernel(shape: MachineShape) -> str:
     return (
         f"<kernel>{shape.kernel}</kernel><initrd>{shape.initrd}</initrd>"
         f"<cmdline>{options}</cmdline>"
+    )
+
+
+def _interfaces(shape: MachineShape) -> str:
+    return "".join(
+        f"<interface type='user'><mac address='{mac}'/><model type='virtio'/>"
+        "<rom enabled='no'/></interface>"
+        for mac in (shape.mac, *shape.more_macs)
     )
 
 

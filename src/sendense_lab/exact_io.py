@@ -152,7 +152,6 @@ def _connected(socket: str, server: subprocess.Popen[bytes]) -> nbd.NBD:
             handle.connect_unix(socket)
         except nbd.Error:
             # qemu-nbd binds first and listens later; a handle that failed is of no more use.
-            handle.close()
             handle = nbd.NBD()
             return False
         return True

@@ -47,6 +47,11 @@ class Hypervisor:
         self._prepare()
 
     @property
+    def powered(self) -> bool:
+        """Whether anything can run there: QEMUs do without their libvirtd."""
+        return True
+
+    @property
     def socket(self) -> Path:
         """libvirtd's socket, as seen from outside."""
         return self.folder / "run/libvirt-sock"
@@ -60,6 +65,11 @@ class Hypervisor:
     def migration_uri(self) -> str:
         """For another host's libvirtd, as the target of a live migration."""
         return f"qemu+tcp://127.0.0.1:{self.tcp_port}/system"
+
+    @property
+    def migration_address(self) -> str:
+        """Where another host's QEMU sends a guest to."""
+        return "tcp://127.0.0.1"
 
     @property
     def log(self) -> Path:
@@ -87,6 +97,10 @@ class Hypervisor:
     def connect(self) -> libvirt.virConnect:
         """A new connection; the caller closes it."""
         return libvirt.open(self.uri)
+
+    def qemu_pid(self, vm: str) -> int:
+        """The process of a VM's QEMU."""
+        return int((self.folder / f"run/qemu/{vm}.pid").read_text())
 
     def start(self) -> None:
         """Start libvirtd and wait until it answers."""

@@ -14,6 +14,7 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from sendense_lab.cluster.teardown import take_down as take_cluster_down
 from sendense_lab.guest_image import cache_dir, locked
 from sendense_lab.hypervisor import end_all
 from sendense_lab.processes import ProcessIdentity
@@ -73,6 +74,7 @@ def take_down(entry: Entry, *, keep_files: bool = False) -> None:
     """End everything of a lab, remove its files, then forget it."""
     root = Path(entry.root)
     if (root / MARK).exists():
+        take_cluster_down(root)
         for folder in hypervisor_folders(root):
             end_all(folder)
         if not keep_files:

@@ -11,15 +11,12 @@ On exit, whatever happened, all processes are ended and the folder is removed (u
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import stat
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -28,23 +25,15 @@ import libvirt
 from sendense_lab import journal
 from sendense_lab.accelerator import domain_type
 from sendense_lab.cloud_vm import CloudVm
-from sendense_lab.domain_xml import Boot, MachineShape
+from sendense_lab.domain_xml import Boot
 from sendense_lab.errors import LabError
-from sendense_lab.guest_image import GuestImage, cache_dir, guest_image
+from sendense_lab.guest_image import cache_dir
 from sendense_lab.host_config import qemu_user
 from sendense_lab.hypervisor import Hypervisor
-from sendense_lab.pool import MIB, ImageFormat, Pool, Volume
-from sendense_lab.volume_changes import free_target
+from sendense_lab.pool import Pool, Volume
+from sendense_lab.vm_making import DiskSpec, VmMaker
 
-
-@dataclass(frozen=True)
-class DiskSpec:
-    """A data disk to make; or `volume` to use one that is in the pool already."""
-
-    size: int = 64 * MIB
-    format: ImageFormat = "qcow2"
-    cluster_size: int = 65536
-    volume: Volume | None = None
+__all__ = ["DiskSpec", "Lab", "temporary_lab"]
 
 
 class Lab:
@@ -55,12 +44,9 @@ class Lab:
         self.name = name
         self.keep = keep
         self.hypervisors: list[Hypervisor] = []
-        self.vms: list[CloudVm] = []
         self.user = qemu_user()
-        self._numbers = itertools.count(3)
         self._entry: journal.Entry | None = None
-        self._image: GuestImage | None = None
-        self._pool: Pool | None = None
+        self._maker: VmMaker | None = None
 
     def __enter__(self) -> Lab:
         # Errors arrive as exceptions; libvirt's binding would print each on stderr besides.
@@ -72,10 +58,7 @@ class Lab:
         _require_passable(self.root)
         self._entry = journal.record(self.name, self.root)
         self.root.chmod(0o755)
-        for folder in ("console", "nvram"):
-            (self.root / folder).mkdir()
-            os.chown(self.root / folder, self.user.uid, self.user.gid)
-        self._pool = Pool(self.root / "mnt")
+        self._maker = VmMaker(self.root, Pool(self.root / "mnt"), self.user)
         return self
 
     def __exit__(
@@ -88,9 +71,11 @@ class Lab:
 
     @property
     def pool(self) -> Pool:
-        if self._pool is None:
-            raise LabError("the lab is not entered")
-        return self._pool
+        return self.maker.pool
+
+    @property
+    def vms(self) -> list[CloudVm]:
+        return self.maker.made
 
     def add_hypervisor(self, name: str | None = None) -> Hypervisor:
         """Start one more host."""
@@ -115,16 +100,16 @@ class Lab:
 
         `options` are words for the guest's kernel, such as `lab.run=write:vdb:8:64:1`.
         """
-        template = self.pool.template
-        first = root or self.pool.create(root_size or template.size, backing=template)
-        volumes = {"vda": first}
-        for spec in disks:
-            volumes[free_target(volumes)] = spec.volume or self.pool.create(
-                spec.size, format=spec.format, cluster_size=spec.cluster_size
-            )
-        vm = CloudVm(self._shape(boot, tuple(options), uefi=uefi), volumes, self.pool)
-        self.vms.append(vm)
-        return vm
+        return self.maker.make(
+            boot=boot, root=root, root_size=root_size, disks=disks, options=options, uefi=uefi
+        )
+
+    @property
+    def maker(self) -> VmMaker:
+        """Makes its VMs; for those whose name and disks someone else decides."""
+        if self._maker is None:
+            raise LabError("the lab is not entered")
+        return self._maker
 
     def detach(self) -> None:
         """Leave everything running when the context ends, for `python -m sendense_lab down`."""
@@ -144,39 +129,6 @@ class Lab:
         self._entry = None
         for host in self.hypervisors:
             host.close()
-
-    def _shape(self, boot: Boot, options: tuple[str, ...], *, uefi: bool) -> MachineShape:
-        number = next(self._numbers)
-        name = f"i-2-{number}-VM"
-        identity = str(uuid.uuid4())
-        image = self._boot_files() if boot == "guest" else None
-        return MachineShape(
-            name=name,
-            uuid=identity,
-            mac=f"06:00:00:00:{number // 256:02x}:{number % 256:02x}",
-            boot=boot,
-            uefi=uefi,
-            memory_mib=192 if boot == "guest" else 64,
-            accelerator=domain_type() if boot == "guest" else "qemu",
-            cache_mode=self.pool.cache_mode,
-            console=self.root / f"console/{name}.log",
-            nvram=self.root / f"nvram/{identity}.fd",
-            kernel=image.kernel if image else None,
-            initrd=image.initrd if image else None,
-            options=options,
-        )
-
-    def _boot_files(self) -> GuestImage:
-        """Copies in the lab: QEMU's user cannot pass through a home folder to the cache."""
-        if self._image is None:
-            cached = guest_image()
-            folder = self.root / "boot"
-            folder.mkdir()
-            self._image = GuestImage(
-                kernel=Path(shutil.copy(cached.kernel, folder)),
-                initrd=Path(shutil.copy(cached.initrd, folder)),
-            )
-        return self._image
 
 
 @contextmanager

@@ -49,10 +49,14 @@ class Volume:
 class Pool:
     """The volumes of one lab."""
 
-    def __init__(self, mounts: Path) -> None:
+    def __init__(self, mounts: Path, *, link: Path | None = None) -> None:
+        """Make the folder; with `link`, volumes are named by a link to it in that folder."""
         self.id = str(uuid.uuid4())
         self.folder = mounts / self.id
         self.folder.mkdir(parents=True)
+        if link is not None:
+            (link / self.id).symlink_to(self.folder)
+            self.folder = link / self.id
         self._template: Volume | None = None
 
     @property
@@ -86,9 +90,10 @@ class Pool:
         format: ImageFormat = "qcow2",  # noqa: A002 - the word of qemu-img
         cluster_size: int = 65536,
         backing: Volume | None = None,
+        name: str = "",
     ) -> Volume:
-        """A new volume, empty or an overlay."""
-        identity = str(uuid.uuid4())
+        """A new volume, empty or an overlay; its name is chosen if none is given."""
+        identity = name or str(uuid.uuid4())
         path = self.folder / identity
         argv: list[str | Path] = ["qemu-img", "create", "-q", "-f", format]
         if format == "qcow2":

@@ -50,21 +50,29 @@ def snapshot(domain: libvirt.virDomain, target: str, volume: Volume) -> Volume:
     """Put an overlay on the disk; the volume's file is frozen from then on."""
     identity = str(uuid.uuid4())
     overlay = volume.path.with_name(identity)
-    others = "".join(
-        f"<disk name='{name}' snapshot='no'/>" for name in disk_elements(domain) if name != target
-    )
-    xml = (
-        f"<domainsnapshot><name>{identity}</name><disks>"
+    snapshot_together(domain, {target: overlay})
+    return Volume(identity, overlay, "qcow2", volume.size)
+
+
+def snapshot_together(domain: libvirt.virDomain, overlays: Mapping[str, Path]) -> None:
+    """Put overlays on several disks in one moment; libvirt makes their files."""
+    external = "".join(
         f"<disk name='{target}' snapshot='external'><source file='{overlay}'/></disk>"
-        f"{others}</disks></domainsnapshot>"
+        for target, overlay in overlays.items()
     )
+    others = "".join(
+        f"<disk name='{name}' snapshot='no'/>"
+        for name in disk_elements(domain)
+        if name not in overlays
+    )
+    name = uuid.uuid4()
+    xml = f"<domainsnapshot><name>{name}</name><disks>{external}{others}</disks></domainsnapshot>"
     flags = (
         libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
         | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
         | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
     )
     domain.snapshotCreateXML(xml, flags)
-    return Volume(identity, overlay, "qcow2", volume.size)
 
 
 def commit(domain: libvirt.virDomain, target: str, base: Path) -> None:

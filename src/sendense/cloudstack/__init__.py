@@ -1,0 +1,1 @@
+"""CloudStack's API: requests that are signed, answers as values, and what each version can do."""
