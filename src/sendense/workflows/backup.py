@@ -12,13 +12,13 @@ incremental from it, and complete.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sendense import clock, steps
-from sendense.capture.host import Host
-from sendense.capture.journal import JournalEntry
 from sendense.capture.session import CaptureSession
-from sendense.errors import SendenseError, StrictWarning
+from sendense.errors import Rejected, SendenseError, StrictWarning
 from sendense.model.decision import Mode
 from sendense.model.machine import Machine, PowerState
 from sendense.model.plan import CapturePlan
@@ -29,11 +29,16 @@ from sendense.settings import Settings
 from sendense.shield import shielded
 from sendense.targets.marks import half_restored
 from sendense.units import format_size
-from sendense.workflows.claiming import claimed
 from sendense.workflows.copying import CopyRun
 from sendense.workflows.planning import BackupRequest, plan_backup, superseded
+from sendense.workflows.sources import HeldMachine, Purpose, SourceHost
 
 log = logging.getLogger(__name__)
+
+
+DOMAIN_XML = "domain.xml"
+NVRAM = "nvram.fd"
+"""Attachments that a capture brings."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +58,43 @@ class Backup:
     """One backup of one machine; :meth:`plan` looks, :meth:`run` does."""
 
     def __init__(
-        self, host: Host, repository: Repository, settings: Settings, request: BackupRequest
+        self,
+        source: SourceHost,
+        repository: Repository,
+        settings: Settings,
+        request: BackupRequest,
+        *,
+        attachments: Mapping[str, bytes] = MappingProxyType({}),
+        warnings: tuple[str, ...] = (),
     ) -> None:
-        """Bring the parts together; nothing happens yet."""
-        self._host = host
+        """Bring the parts together; nothing happens yet.
+
+        ``attachments`` and ``warnings`` are stored with the point, beside those of the capture.
+        """
+        ensure_free_names(attachments)
+        self._source = source
         self._repository = repository
         self._settings = settings
         self._request = request
+        self._attachments = attachments
+        self._warnings = warnings
 
     def plan(self, machine: Machine) -> CapturePlan:
         """Look at the machine and decide; changes nothing."""
-        points = self._repository.points(machine.uuid)
-        return plan_backup(self._host.survey(machine), points, self._request)
+        return self._plan(machine, self._repository.points(machine.uuid))
 
     def run(self, machine: Machine, *, listener: ProgressListener = silent) -> BackupResult:
         """Back the machine up; raises where no point was made, and takes everything back."""
         began = clock.monotonic()
-        with claimed(machine, self._settings, "backup") as claim:
-            plan = self.plan(machine)
+        with self._source.held(machine, "backup") as held:
+            points = self._repository.points(machine.uuid)
+            plan = self._plan(machine, points)
             skip = self._reason_to_skip(plan)
             if skip is not None:
-                return BackupResult(plan, None, skip, (), claim.repaired)
-            point, late = self._capture(plan, claim.entry, listener, began=began)
+                return BackupResult(plan, None, skip, (), held.repaired)
+            known = sorted(points, key=lambda point: point.sequence)
+            purpose = Purpose(self._repository.location, tuple(point.id for point in known))
+            point, late = self._capture(plan, held, purpose, listener=listener, began=began)
         warnings = (*point.warnings, *late)
         for warning in warnings:
             log.info("warning: %s", warning)
@@ -84,7 +104,10 @@ class Backup:
                 hint="the point is kept; leave --strict out to accept warnings",
                 point=point.id,
             )
-        return BackupResult(plan, point, None, warnings, claim.repaired)
+        return BackupResult(plan, point, None, warnings, held.repaired)
+
+    def _plan(self, machine: Machine, points: tuple[RecoveryPoint, ...]) -> CapturePlan:
+        return plan_backup(self._source.survey(machine), points, self._request)
 
     def _reason_to_skip(self, plan: CapturePlan) -> str | None:
         least = self._request.least_bytes
@@ -98,27 +121,22 @@ class Backup:
     def _capture(
         self,
         plan: CapturePlan,
-        entry: JournalEntry,
-        listener: ProgressListener,
+        held: HeldMachine,
+        purpose: Purpose,
         *,
+        listener: ProgressListener,
         began: float,
     ) -> tuple[RecoveryPoint, tuple[str, ...]]:
         """Capture, store and commit; in that order, or not at all."""
-        entry.about(
-            repository=self._repository.location,
-            point=plan.point_id,
-            machine=plan.survey.machine.uuid,
-            name=plan.survey.machine.name,
-        )
         with (
             self._repository.begin(plan.survey.machine, plan.point_id) as writer,
-            self._host.capture(plan, entry) as session,
+            held.capture(plan, purpose) as session,
         ):
             copies = CopyRun(plan, session, self._repository, self._settings, listener)
             images, alarms = copies.run(writer)
             steps.reached("disks-stored")
             self._attach(writer, session)
-            session.check()
+            session.confirm()
             draft = self._draft(plan, session, images, alarms, began=began)
             # From here on the run only ends well: a signal must not part the point from its
             # checkpoint, which the next incremental starts from.
@@ -139,9 +157,11 @@ class Backup:
 
     def _attach(self, writer: PointWriter, session: CaptureSession) -> None:
         if session.domain_xml:
-            writer.attach("domain.xml", session.domain_xml.encode())
+            writer.attach(DOMAIN_XML, session.domain_xml.encode())
         if session.nvram is not None:
-            writer.attach("nvram.fd", session.nvram)
+            writer.attach(NVRAM, session.nvram)
+        for name, content in self._attachments.items():
+            writer.attach(name, content)
 
     def _draft(
         self,
@@ -153,7 +173,7 @@ class Backup:
         began: float,
     ) -> PointDraft:
         machine = plan.survey.machine
-        warnings = [*session.moment.warnings, *alarms]
+        warnings = [*self._warnings, *session.moment.warnings, *alarms]
         if machine.tpm:
             warnings.append("the state of its TPM is not part of the point")
         warnings.extend(self._half_restored(machine))
@@ -167,8 +187,8 @@ class Backup:
             frozen_s=session.moment.frozen_s,
             seconds=clock.monotonic() - began,
             warnings=tuple(warnings),
-            host=self._host.name,
-            versions=self._host.versions,
+            host=self._source.name,
+            versions=self._source.versions,
         )
 
     def _half_restored(self, machine: Machine) -> list[str]:
@@ -180,3 +200,10 @@ class Backup:
             for mark in half_restored(self._settings.state_dir)
             if mark.path in paths
         ]
+
+
+def ensure_free_names(names: Iterable[str]) -> None:
+    """Refuse further attachments under names that a capture's own have, before anything begins."""
+    for name in names:
+        if name in (DOMAIN_XML, NVRAM):
+            raise Rejected(f"the attachment {name} comes from the machine, and from nobody else")

@@ -69,7 +69,12 @@ class CopyRun:
                 pool.submit(copy_context().run, self._copy, writer, item, export)
                 for item, export in zip(self._plan.disks, self._session.exports, strict=True)
             ]
-            self._wait(futures)
+            try:
+                self._wait(futures)
+            except BaseException:
+                self._stop.set()
+                writer.give_up()
+                raise
             images = tuple(future.result() for future in futures)
         return images, tuple(self._alarms)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 
 from sendense.capture.host import Host
-from sendense.capture.journal import claim, stale_machines
+from sendense.capture.journal import Facts, claim, stale_machines
+from sendense.capture.parking import is_parked
 from sendense.capture.probe import examine_host, prepare_folders
 from sendense.errors import Busy, SendenseError
 from sendense.model.finding import Finding, Level
+from sendense.repository.opening import open_repository
 from sendense.settings import Settings
 from sendense.targets.marks import half_restored
-from sendense.workflows.claiming import reap_entry
+from sendense.workflows.claiming import Opener, reap_entry
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ def examine(host: Host, settings: Settings) -> tuple[Finding, ...]:
     return (*examine_host(host.settings), *_dead_runs(settings), *_half_restored(settings))
 
 
-def repair(host: Host, settings: Settings) -> tuple[str, ...]:
+def repair(host: Host, settings: Settings, opener: Opener = open_repository) -> tuple[str, ...]:
     """Take back what dead runs left, and make our folders; gives what was done.
 
     Runs that live are left alone.
@@ -33,7 +35,7 @@ def repair(host: Host, settings: Settings) -> tuple[str, ...]:
         except Busy:
             continue  # its holder lives
         try:
-            done.extend(reap_entry(entry, agent_timeout_s=settings.agent_timeout))
+            done.extend(reap_entry(entry, agent_timeout_s=settings.agent_timeout, opener=opener))
         except SendenseError as error:
             # It stays in the journal, and in the findings; the others need not wait for it.
             log.warning("what a run of %s left stays for now: %s", machine, error)
@@ -50,16 +52,30 @@ def _dead_runs(settings: Settings) -> tuple[Finding, ...]:
         except Busy:
             continue
         if entry.stale:
-            findings.append(
-                Finding(
-                    check="dead-run",
-                    level=Level.PROBLEM,
-                    message=f"a run of {entry.facts.get('name', machine)} died and left traces",
-                    fix="sendense doctor --repair",
-                )
-            )
+            findings.append(_left(entry.facts, machine))
         entry.release()
     return tuple(findings)
+
+
+def _left(facts: Facts, machine: str) -> Finding:
+    """Say what facts are of that nobody holds: a run that died, or a capture that waits."""
+    name = facts.get("name", machine)
+    if facts.get("work") and is_parked(facts):
+        return Finding(
+            check="parked-capture",
+            level=Level.WARNING,
+            message=f"a capture of {name} by this host's agent is parked: the guest is free, and "
+            f"both checkpoints stay until it is known whether the point {facts.get('point')} "
+            "is stored",
+            fix="nothing: its job at the control plane settles it, or else the next backup of the "
+            "machine; only where neither will come: sendense doctor --repair",
+        )
+    return Finding(
+        check="dead-run",
+        level=Level.PROBLEM,
+        message=f"a run of {name} died and left traces",
+        fix="sendense doctor --repair",
+    )
 
 
 def _half_restored(settings: Settings) -> tuple[Finding, ...]:

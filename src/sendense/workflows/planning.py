@@ -30,6 +30,7 @@ class BackupRequest:
     exclude: tuple[str, ...] = ()
     mountpoints: tuple[str, ...] = ()
     full_every: int = 0
+    keep_bitmaps: bool = True
     granularity: int = 65536
     least_bytes: int = 0
     """Skip the run where less than this is expected to have changed."""
@@ -44,7 +45,7 @@ def plan_backup(
     """
     chosen = select_disks(survey.machine.disks, include=request.include, exclude=request.exclude)
     _refuse_twins(chosen)
-    policy = CapturePolicy(request.mode, request.full_every)
+    policy = CapturePolicy(request.mode, request.full_every, request.keep_bitmaps)
     disks = []
     for seen in survey.disks:
         if seen.disk not in chosen:

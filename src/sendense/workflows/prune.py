@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
+from sendense.model.forecast import Foreseen, Schedule, forecast
 from sendense.model.point import RecoveryPoint
 from sendense.model.progress import ProgressListener, silent
 from sendense.model.retention import KeepRules, Verdict, plan_retention
@@ -39,8 +40,21 @@ def plan_prune(
 ) -> PrunePlan:
     """Judge the points of one machine (by UUID), or of all; changes nothing."""
     points = {point.id: point for point in repository.points(machine)}
-    verdicts = plan_retention(points.values(), rules, now)
+    verdicts = plan_retention(points.values(), rules, now, repository.holds(machine))
     return PrunePlan(tuple(Judged(points[item.point_id], item) for item in verdicts))
+
+
+def foresee_prune(
+    repository: Repository,
+    rules: KeepRules,
+    schedule: Schedule,
+    *,
+    machine: str | None,
+    until: datetime,
+) -> tuple[Foreseen, ...]:
+    """Judge the points that there are and those that will come, as of a later moment."""
+    points, holds = repository.points(machine), repository.holds(machine)
+    return forecast(points, rules, schedule, until, holds)
 
 
 def run_prune(

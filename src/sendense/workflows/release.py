@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from sendense.capture.host import Host
 from sendense.capture.releasing import release_running, release_stopped
 from sendense.model.machine import Machine, PowerState
+from sendense.repository.opening import open_repository
 from sendense.settings import Settings
-from sendense.workflows.claiming import claimed
+from sendense.workflows.claiming import Opener, claimed
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,11 @@ class ReleaseResult:
     repaired: tuple[str, ...]
 
 
-def release(host: Host, settings: Settings, machine: Machine) -> ReleaseResult:
+def release(
+    host: Host, settings: Settings, machine: Machine, opener: Opener = open_repository
+) -> ReleaseResult:
     """Remove our checkpoints and bitmaps from a machine, running or stopped."""
-    with claimed(machine, settings, "release") as claim:
+    with claimed(machine, settings, "release", opener) as claim:
         if machine.power is PowerState.STOPPED:
             dropped = release_stopped(machine)
         else:

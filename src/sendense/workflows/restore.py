@@ -234,6 +234,9 @@ class DiskRestored:
     zero_bytes: int
     seconds: float
     read_back: bool
+    compared_bytes: int = 0
+    """What was read of the place to write only what differs; ``data_bytes`` and ``zero_bytes``
+    are then what differed."""
 
 
 @dataclass(frozen=True)
