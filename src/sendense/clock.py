@@ -20,6 +20,15 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def boottime() -> float:
+    """Give seconds on a clock that goes on while the machine is suspended.
+
+    Where there is none, it is :func:`monotonic`.
+    """
+    suspended_too = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if suspended_too is None else time.clock_gettime(suspended_too)
+
+
 def sleep(seconds: float) -> None:
     """Wait."""
     time.sleep(seconds)

@@ -11,7 +11,11 @@ The tree, by what the caller should do::
     SendenseError
     +-- Rejected              mend the request; nothing was changed
     |   +-- NotFound          it does not exist
+    |   +-- AlreadyExists     it exists already
+    |   +-- Conflict          it is not, or no longer, in the state that the request needs
+    |   +-- NotSignedIn       who asks could not be told
     |   +-- NotAllowed        the operating system or the host refuses us
+    |   |   +-- Held          a pin or a lock keeps the point
     |   +-- Unsupported       this host, disk or version cannot do it
     +-- Busy                  somebody else holds it; try again later (retryable)
     +-- Unavailable           a service cannot be reached or went away (retryable)
@@ -67,10 +71,34 @@ class NotFound(Rejected):
     code = "not-found"
 
 
+class AlreadyExists(Rejected):
+    """What the request would make is there already."""
+
+    code = "already-exists"
+
+
+class Conflict(Rejected):
+    """What the request works on is not, or no longer, in the state that it needs."""
+
+    code = "conflict"
+
+
+class NotSignedIn(Rejected):
+    """Who asks could not be told: no token, or one that does not count."""
+
+    code = "not-signed-in"
+
+
 class NotAllowed(Rejected):
     """The operating system, libvirt or the host's security module refuses us."""
 
     code = "not-allowed"
+
+
+class Held(NotAllowed):
+    """A pin or a lock keeps the point; the message says which, and until when."""
+
+    code = "held"
 
 
 class Unsupported(Rejected):

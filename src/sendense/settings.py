@@ -10,10 +10,23 @@ that does not exist is an error: a typing mistake must not leave the default in 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,10 +35,12 @@ from pydantic_settings import (
 )
 
 from sendense.capture.session import HostSettings
-from sendense.errors import Rejected
+from sendense.errors import NotAllowed, Rejected
 from sendense.model.decision import RequestedMode
+from sendense.model.periods import find_zone
 from sendense.model.point import Consistency
-from sendense.units import parse_size
+from sendense.model.retention import KeepRules
+from sendense.units import parse_size, parse_span
 
 DEFAULT_FILE = Path("/etc/sendense/sendense.yaml")
 
@@ -47,6 +62,71 @@ Size = Annotated[int, BeforeValidator(_size)]
 """Bytes, also written as ``64K`` or ``1.5G``."""
 
 
+def _span(value: object) -> object:
+    if value is None or isinstance(value, timedelta):
+        return value
+    try:
+        return parse_span(str(value))
+    except Rejected as error:
+        raise ValueError(f"{error.message}; {error.hint}") from error
+
+
+Span = Annotated[timedelta, BeforeValidator(_span)]
+"""A time, written as ``36h``, ``14d`` or ``8w``: a bare number would not say of what."""
+
+
+def _zone(name: str) -> str:
+    try:
+        find_zone(name)
+    except Rejected as error:
+        raise ValueError(f"{error.message}; {error.hint}") from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+"""The IANA name of a time zone."""
+
+
+class NamedRepository(BaseModel):
+    """A repository that is called by a name, and what opens it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(min_length=1)
+    passphrase_file: Path | None = None
+    passphrase_command: str | None = None
+    recovery_key_file: Path | None = None
+    credentials_file: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: object) -> object:
+        return {"url": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        secrets = (self.passphrase_file, self.passphrase_command, self.recovery_key_file)
+        if sum(item is not None for item in secrets) > 1:
+            raise ValueError(
+                "name one of passphrase_file, passphrase_command and recovery_key_file"
+            )
+        return self
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _named(values: dict[str, NamedRepository]) -> dict[str, NamedRepository]:
+    for name in values:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name: use letters, digits, '.', '_' and '-'")
+    return values
+
+
+Repositories = Annotated[dict[str, NamedRepository], AfterValidator(_named)]
+"""Repositories by the names that ``--repository`` takes."""
+
+
 class Settings(BaseSettings):
     """All settings of the command line, with their defaults."""
 
@@ -54,7 +134,35 @@ class Settings(BaseSettings):
 
     uri: str = Field(default="qemu:///system", description="libvirt connection of the host")
     repository: str | None = Field(
-        default=None, description="repository to use where none is named"
+        default=None, description="repository to use where none is named: a URL or a name"
+    )
+    repositories: Repositories = Field(default={}, description="repositories by name")
+    passphrase_file: Path | None = Field(
+        default=None, description="file with the passphrase of repositories that have one"
+    )
+    passphrase_command: str | None = Field(
+        default=None, description="program that writes the passphrase to its standard output"
+    )
+    recovery_key_file: Path | None = Field(
+        default=None, description="file with a recovery key, in the place of a passphrase"
+    )
+    credentials_file: Path | None = Field(
+        default=None, description="YAML file with the credentials of object stores"
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="what makes opening a repository quick; it may be deleted"
+    )
+    mount_dir: Path | None = Field(
+        default=None, description="sockets and records of the points that are mounted"
+    )
+    store_upload_limit: Size = Field(
+        default=0, ge=0, description="bytes per second to all stores together; 0: no limit"
+    )
+    store_download_limit: Size = Field(
+        default=0, ge=0, description="bytes per second from all stores together; 0: no limit"
+    )
+    store_patience: float = Field(
+        default=300.0, gt=0, description="seconds for which a call to a store is tried again"
     )
     state_dir: Path = Field(
         default=Path("/var/lib/sendense"), description="journal of what is under way on this host"
@@ -104,9 +212,19 @@ class Settings(BaseSettings):
     stall_timeout: float = Field(
         default=120.0, gt=0, description="seconds without a byte after which a run is given up"
     )
-    compress: bool = Field(
-        default=False, description="new repositories store zstd-compressed clusters"
+    compress: bool | None = Field(
+        default=None, description="whether new repositories compress; dedup ones do, chains do not"
     )
+    timezone: Zone = Field(
+        default="UTC", description="time zone of retention, and of dates that are typed"
+    )
+    keep_last: int = Field(default=0, ge=0, description="points that 'prune' keeps: the newest")
+    keep_hourly: int = Field(default=0, ge=0, description="the newest of so many hours")
+    keep_daily: int = Field(default=0, ge=0, description="the newest of so many days")
+    keep_weekly: int = Field(default=0, ge=0, description="the newest of so many ISO weeks")
+    keep_monthly: int = Field(default=0, ge=0, description="the newest of so many months")
+    keep_yearly: int = Field(default=0, ge=0, description="the newest of so many years")
+    keep_within: Span | None = Field(default=None, description="all that are younger than this")
 
     @classmethod
     def settings_customise_sources(
@@ -120,6 +238,33 @@ class Settings(BaseSettings):
         """Order the sources: options, environment, file."""
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, _file())
 
+    def keep_rules(self) -> KeepRules:
+        """Give the rules of retention; an error where there are none."""
+        return KeepRules(
+            last=self.keep_last,
+            hourly=self.keep_hourly,
+            daily=self.keep_daily,
+            weekly=self.keep_weekly,
+            monthly=self.keep_monthly,
+            yearly=self.keep_yearly,
+            within=self.keep_within,
+            timezone=self.timezone,
+        )
+
+    def cache(self) -> Path | None:
+        """Give the directory for caches; none where this user has no place for one."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        if os.geteuid() == 0:
+            return Path("/var/cache/sendense")
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if named.is_absolute():
+            return named / "sendense"
+        try:
+            return Path.home() / ".cache/sendense"
+        except RuntimeError:
+            return None
+
     def host(self) -> HostSettings:
         """Give what the capture needs to know of them."""
         return HostSettings(
@@ -131,6 +276,33 @@ class Settings(BaseSettings):
             agent_timeout_s=self.agent_timeout,
             max_bitmaps_per_vm=self.max_bitmaps_per_vm,
         )
+
+
+@contextmanager
+def file_refused(name: str, where_to_look: str) -> Iterator[None]:
+    """Turn what the YAML file ``name`` makes of reading settings into errors that name it."""
+    hint = f"mend the file; {where_to_look}"
+    try:
+        yield
+    except yaml.YAMLError as error:
+        raise Rejected(
+            f"the settings file {name} is not YAML: {_place(error)}", hint=hint
+        ) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        # What pydantic-settings makes of a file that is YAML, but no mapping or no UTF-8.
+        raise Rejected(
+            f"the settings file {name} is not a list of 'setting: value' lines ({error})", hint=hint
+        ) from error
+    except PermissionError as error:
+        raise NotAllowed(f"the settings file {name} may not be read") from error
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    if mark is None:
+        return problem
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def load_settings(**options: Any) -> Settings:
@@ -148,7 +320,7 @@ def load_settings(**options: Any) -> Settings:
         lines = [
             f"{'.'.join(str(part) for part in item['loc'])}: {said}"
             for item in error.errors()
-            for said in [_MESSAGES.get(item["type"], item["msg"])]
+            for said in [_MESSAGES.get(item["type"], item["msg"]).removeprefix("Value error, ")]
         ]
         raise Rejected(
             f"settings are not usable: {'; '.join(lines)}",

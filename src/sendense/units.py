@@ -1,8 +1,9 @@
-"""Sizes in bytes, and how they are written for people and read from them."""
+"""Sizes and spans of time, and how they are written for people and read from them."""
 
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from sendense.errors import Rejected
 
@@ -12,6 +13,8 @@ GIB = 1024 * MIB
 TIB = 1024 * GIB
 
 _SUFFIXES = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
+_SPAN = re.compile(r"(\d{1,6})([hdw])")
+_HOURS = {"h": 1, "d": 24, "w": 168}
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*$", re.IGNORECASE)
 
 
@@ -44,6 +47,21 @@ def format_seconds(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes} min {int(seconds % 60):02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def parse_span(text: str) -> timedelta:
+    """Read ``"36h"``, ``"14d"`` or ``"8w"``."""
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        raise Rejected(f"{text!r} is not a time span", hint="write 36h, 14d or 8w")
+    return timedelta(hours=int(match.group(1)) * _HOURS[match.group(2)])
+
+
+def format_span(span: timedelta) -> str:
+    """Write a span of time for people: ``"14 days"``, ``"36 hours"``."""
+    hours = int(span.total_seconds() // 3600)
+    number, unit = (hours // 24, "day") if hours and hours % 24 == 0 else (hours, "hour")
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
 
 
 def round_down(number: int, step: int) -> int:

@@ -41,7 +41,7 @@ def backup(
     bandwidth_limit: given.BandwidthLimit = None,
     sample_blocks: given.SampleBlocks = None,
     scratch_dir: given.ScratchDir = None,
-    keep_last: given.KeepLast = 0,
+    keep_last: given.KeepLast = None,
     dry_run: given.DryRun = False,
 ) -> ExitCode:
     """Back machines up: what changed since the last point, or everything the first time."""
@@ -53,6 +53,7 @@ def backup(
         bandwidth_limit=bandwidth_limit,
         sample_blocks=sample_blocks,
         scratch_dir=scratch_dir,
+        keep_last=keep_last,
     )
     request = _request(
         settings,
@@ -63,7 +64,11 @@ def backup(
         exclude=tuple(exclude or ()),
     )
     order = BackupOrder(
-        settings, request, _names(names or [], everything, xml), xml, keep_last=keep_last
+        settings,
+        request,
+        _names(names or [], everything, xml),
+        xml,
+        keep=settings.keep_rules() if keep_last else None,
     )
     return plan_all(run, order) if dry_run else back_up_all(run, order)
 

@@ -77,7 +77,7 @@ ScratchDir = Annotated[
 ]
 
 KeepLast = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Prune afterwards: keep the last N points.")
+    int | None, typer.Option(metavar="N", min=0, help="Prune afterwards: keep the last N points.")
 ]
 
 DryRun = Annotated[

@@ -22,6 +22,7 @@ from sendense.settings import Settings
 from sendense.workflows.backup import Backup
 from sendense.workflows.planning import BackupRequest
 from sendense.workflows.prune import plan_prune, run_prune
+from sendense.workflows.sources import LocalSource
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class BackupOrder:
     names: tuple[str, ...] | None
     """None for all machines of the host."""
     xml: Path | None
-    keep_last: int
+    keep: KeepRules | None
+    """How to prune behind each backup; none for not at all."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,17 @@ class _Parts:
 
     @property
     def backup(self) -> Backup:
-        return Backup(self.host, self.repository, self.order.settings, self.order.request)
+        return Backup(
+            LocalSource(self.host, self.order.settings, self._opened),
+            self.repository,
+            self.order.settings,
+            self.order.request,
+        )
+
+    def _opened(self, location: str) -> Repository:
+        """Give the repository of a dead run, which mostly is the one at hand."""
+        own = self.repository.location == location
+        return self.repository if own else self.run.open_location(location)
 
     def subjects(self) -> tuple[_Subject, ...]:
         """List the machines that are meant."""
@@ -153,14 +165,13 @@ def _back_up_one(parts: _Parts, subject: _Subject) -> Outcome:
         warnings=result.warnings,
         repaired=result.repaired,
     )
-    if not parts.order.keep_last or shield.postponed():
+    if parts.order.keep is None or shield.postponed():
         return outcome
-    return _prune(parts, machine, outcome)
+    return _prune(parts, machine, outcome, parts.order.keep)
 
 
-def _prune(parts: _Parts, machine: Machine, outcome: Outcome) -> Outcome:
+def _prune(parts: _Parts, machine: Machine, outcome: Outcome, rules: KeepRules) -> Outcome:
     """Prune behind a backup; where that fails, the point stays and the call fails."""
-    rules = KeepRules(last=parts.order.keep_last)
     try:
         plan = plan_prune(parts.repository, rules, machine=machine.uuid, now=clock.now())
         with parts.run.progress(f"prune {machine.name}") as listener:

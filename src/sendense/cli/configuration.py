@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sendense.errors import NotAllowed, Rejected
-from sendense.settings import DEFAULT_FILE, Settings, load_settings
+from sendense.cli.passphrase import VARIABLE as PASSPHRASE
+from sendense.errors import Rejected
+from sendense.settings import DEFAULT_FILE, Settings, file_refused, load_settings
 
 _VARIABLE = "SENDENSE_CONFIG"
 _PREFIX = "SENDENSE_"
+_IN_THE_FILE_ONLY = {"repositories"}
+_OF_SERVERS = ("SENDENSE_SERVER", "SENDENSE_TOKEN", "SENDENSE_TOKEN_FILE", "SENDENSE_CA_FILE")
+"""What commands that ask a server read; no settings of this host."""
+_SERVERS_OWN = "SENDENSE_SERVER_"
+"""Settings of the control plane, which looks at them itself."""
 _LIKE = 0.85
 """How much a name resembles another one when it is that, misspelt."""
 
@@ -25,28 +29,21 @@ def read_settings(file: Path | None, **options: Any) -> Settings:
     _refuse_misspelt()
     with _named(file):
         name = os.environ.get(_VARIABLE, str(DEFAULT_FILE))
-        try:
+        with file_refused(name, "docs/settings.md has an example"):
             return load_settings(**options)
-        except yaml.YAMLError as error:
-            raise Rejected(
-                f"the settings file {name} is not YAML: {_place(error)}",
-                hint="mend the file; docs/settings.md has an example",
-            ) from error
-        except (AttributeError, TypeError, ValueError) as error:
-            # What pydantic-settings makes of a file that is YAML, but no mapping or no UTF-8.
-            raise Rejected(
-                f"the settings file {name} is not a list of 'setting: value' lines ({error})",
-                hint="mend the file; docs/settings.md has an example",
-            ) from error
-        except PermissionError as error:
-            raise NotAllowed(f"the settings file {name} may not be read") from error
 
 
 def _refuse_misspelt() -> None:
     """Refuse a variable that is nearly a setting: it would leave a default in force in silence."""
-    known = [_VARIABLE, *(f"{_PREFIX}{name.upper()}" for name in Settings.model_fields)]
+    settings = sorted(set(Settings.model_fields) - _IN_THE_FILE_ONLY)
+    known = [
+        _VARIABLE,
+        PASSPHRASE,
+        *_OF_SERVERS,
+        *(f"{_PREFIX}{name.upper()}" for name in settings),
+    ]
     for name in sorted(os.environ):
-        if name.startswith(_PREFIX) and name not in known:
+        if name.startswith(_PREFIX) and not name.startswith(_SERVERS_OWN) and name not in known:
             meant = difflib.get_close_matches(name, known, n=1, cutoff=_LIKE)
             meant += [item for item in known if item.startswith(name)]
             if meant:
@@ -70,11 +67,3 @@ def _named(file: Path | None) -> Iterator[None]:
             del os.environ[_VARIABLE]
         else:
             os.environ[_VARIABLE] = before
-
-
-def _place(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    if mark is None:
-        return problem
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"

@@ -47,11 +47,11 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.NOT_FOUND: "what was named does not exist",
     ExitCode.BUSY: "somebody else holds it, try later",
     ExitCode.UNAVAILABLE: "a service cannot be reached or stalled, try later",
-    ExitCode.DAMAGED: "data failed its check, or doctor found a problem",
+    ExitCode.DAMAGED: "data failed its check, or doctor or status found a problem",
     ExitCode.OUT_OF_SPACE: "scratch or repository is full",
     ExitCode.STRICT_WARNING: "done, but with warnings, under --strict",
     ExitCode.UNSUPPORTED: "this host, disk or version cannot do it",
-    ExitCode.NOT_ALLOWED: "the operating system or libvirt refuses",
+    ExitCode.NOT_ALLOWED: "the operating system, libvirt, a key, a pin or a lock refuses",
     ExitCode.CANCELLED: "cancelled by a signal, everything was taken back",
     ExitCode.READER_GONE: "whoever read the output went away",
 }

@@ -35,7 +35,7 @@ def doctor(
 ) -> ExitCode:
     """Look at everything a backup needs on this host; a problem is exit code 6."""
     with run.host() as host:
-        done = repair(host, run.settings) if mend else ()
+        done = repair(host, run.settings, run.open_location) if mend else ()
         findings = examine(host, run.settings)
     run.show(Report(_document(findings, done), _parts(findings, done)))
     sick = any(finding.level is Level.PROBLEM for finding in findings)
@@ -78,7 +78,7 @@ def release_machine(
 ) -> None:
     """Take our bitmaps and checkpoints off a machine; its next backup is a full."""
     with run.host() as host:
-        result = release(host, run.settings, host.find(name))
+        result = release(host, run.settings, host.find(name), run.open_location)
     document = {
         "machine": result.machine.name,
         "dropped": list(result.dropped),

@@ -37,9 +37,16 @@ def write_now(text: str) -> None:
 class Interrupts:
     """Turns signals into one cancel, for the time of a ``with`` block."""
 
-    def __init__(self, say: Callable[[str], None] = write_now) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None] = write_now,
+        *,
+        first: str = "stopping, and taking back what this run did",
+        later: str = "still taking back what this run did; please wait",
+    ) -> None:
         """``say`` tells the person what happens; it must not raise."""
         self._say = say
+        self._first, self._later = first, later
         self._before: dict[signal.Signals, Any] = {}
         self.cancelled = False
 
@@ -63,12 +70,12 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.cancelled:
-            self._say("still taking back what this run did; please wait")
+            self._say(self._later)
             return
         self.cancelled = True
         if shield.active():
             shield.postpone()
             self._say(f"{signal.Signals(number).name}: stopping as soon as that is safe")
             return
-        self._say(f"{signal.Signals(number).name}: stopping, and taking back what this run did")
+        self._say(f"{signal.Signals(number).name}: {self._first}")
         raise KeyboardInterrupt

@@ -9,8 +9,23 @@ from typing import Annotated, NoReturn
 import typer
 
 from sendense import __version__
-from sendense.cli import backup, failures, host, points, prune, repo, restore, verify, vm
+from sendense.cli import (
+    backup,
+    copy,
+    failures,
+    holds,
+    host,
+    mount,
+    points,
+    prune,
+    repo,
+    restore,
+    server,
+    verify,
+    vm,
+)
 from sendense.cli.exitcodes import ExitCode, epilog
+from sendense.cli.later import Program
 from sendense.cli.options import root_callback
 from sendense.cli.output import Output
 from sendense.cli.run import Root, Services
@@ -18,15 +33,18 @@ from sendense.errors import Cancelled, Rejected
 
 app = typer.Typer(
     name="sendense",
+    # With the commands that ask a server.
+    cls=Program,
     help="Backup and restore of virtual machines on KVM.",
     epilog=epilog(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+holds.register(points.app)
 for group in (vm.app, repo.app, points.app):
     app.add_typer(group)
-for module in (backup, restore, verify, prune, host):
+for module in (backup, restore, mount, copy, verify, prune, host, server):
     module.register(app)
 
 

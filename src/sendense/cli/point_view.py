@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from typing import Any
 
 from rich.text import Text
@@ -12,12 +13,13 @@ from sendense.cli import text
 from sendense.cli.machine_view import machine_document
 from sendense.cli.output import Cell, Column, Sheet, pairs
 from sendense.cli.plan_view import decision_document
+from sendense.model.hold import Hold
 from sendense.model.point import DiskImage, RecoveryPoint
 from sendense.repository.protocol import LostPoint
 from sendense.units import format_seconds, format_size
 
 
-def point_document(point: RecoveryPoint) -> dict[str, Any]:
+def point_document(point: RecoveryPoint, holds: Sequence[Hold] = ()) -> dict[str, Any]:
     """Give a point as JSON, without what it holds of the machine's shape."""
     return {
         "id": point.id,
@@ -36,18 +38,29 @@ def point_document(point: RecoveryPoint) -> dict[str, Any]:
         "saved_percent": text.saved_percent(point.stored_bytes, point.size),
         "disks": [_image_document(image) for image in point.disks],
         "warnings": list(point.warnings),
+        "holds": [hold_document(hold) for hold in holds],
         "host": point.host,
         "versions": point.versions,
     }
 
 
-def whole_point_document(point: RecoveryPoint) -> dict[str, Any]:
+def hold_document(hold: Hold) -> dict[str, Any]:
+    """Give a pin or a lock as JSON."""
+    return {
+        "kind": hold.kind.value,
+        "until": clock.format_utc(hold.until) if hold.until else None,
+        "note": hold.note,
+        "made_at": clock.format_utc(hold.made_at),
+    }
+
+
+def whole_point_document(point: RecoveryPoint, holds: Sequence[Hold] = ()) -> dict[str, Any]:
     """Give a point as JSON with all that its manifest tells."""
     attachments = [
         {"name": item.name, "size": item.size, "digest": item.digest} for item in point.attachments
     ]
     return {
-        **point_document(point),
+        **point_document(point, holds),
         "machine": machine_document(point.machine),
         "attachments": attachments,
     }
@@ -77,7 +90,12 @@ def _image_document(image: DiskImage) -> dict[str, Any]:
     }
 
 
-def points_sheet(points: Sequence[RecoveryPoint], lost: Sequence[LostPoint] = ()) -> Sheet:
+def points_sheet(
+    points: Sequence[RecoveryPoint],
+    lost: Sequence[LostPoint],
+    holds: Mapping[str, Sequence[Hold]],
+    zone: tzinfo,
+) -> Sheet:
     """Give a table of points; those that cannot be read stand at its end."""
     columns = (
         Column("point"),
@@ -90,6 +108,7 @@ def points_sheet(points: Sequence[RecoveryPoint], lost: Sequence[LostPoint] = ()
         Column("size", right=True, minor=4),
         Column("stored", right=True),
         Column("state"),
+        Column("held", minor=1),
         Column("warnings", right=True),
     )
     rows: list[tuple[str, ...]] = [
@@ -104,19 +123,23 @@ def points_sheet(points: Sequence[RecoveryPoint], lost: Sequence[LostPoint] = ()
             format_size(point.size),
             format_size(point.stored_bytes),
             text.state(point),
+            text.held(holds.get(point.id, ()), zone),
             str(len(point.warnings)) if point.warnings else "",
         )
         for point in points
     ]
+    dashes = [text.NONE] * (len(columns) - 5)
     rows += [
-        (item.id, item.machine, *[text.NONE] * (len(columns) - 4), "LOST", "") for item in lost
+        (item.id, item.machine, *dashes, "LOST", text.held(holds.get(item.id, ()), zone), "")
+        for item in lost
     ]
     return Sheet(columns, rows)
 
 
-def point_parts(point: RecoveryPoint) -> list[Sheet | Cell]:
+def point_parts(point: RecoveryPoint, holds: Sequence[Hold], zone: tzinfo) -> list[Sheet | Cell]:
     """Describe one point in full."""
-    parts: list[Sheet | Cell] = [_pairs(point), "", images_sheet(point.disks)]
+    held = "\n".join(hold.reason(zone) for hold in holds)
+    parts: list[Sheet | Cell] = [_pairs(point, held), "", images_sheet(point.disks)]
     missing = _missing(point)
     if missing:
         parts.append(f"not in this point: {', '.join(missing)}")
@@ -129,7 +152,7 @@ def _missing(point: RecoveryPoint) -> list[str]:
     return [disk.target for disk in point.machine.disks if disk.identity not in held]
 
 
-def _pairs(point: RecoveryPoint) -> Text:
+def _pairs(point: RecoveryPoint, held: str) -> Text:
     saved = text.percent(text.saved_percent(point.stored_bytes, point.size))
     stored = f"{format_size(point.stored_bytes)} of {format_size(point.size)} ({saved} saved)"
     attachments = ", ".join(item.name for item in point.attachments)
@@ -140,6 +163,7 @@ def _pairs(point: RecoveryPoint) -> Text:
             ("number", str(point.sequence)),
             ("taken", text.when(point.taken_at)),
             ("state", text.state(point)),
+            ("held", held or text.NONE),
             ("mode", point.mode.value),
             ("consistency", text.consistency(point.consistency)),
             ("guest frozen for", text.frozen(point.frozen_s)),

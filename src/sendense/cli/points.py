@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sendense import clock
 from sendense.cli.options import command
 from sendense.cli.output import Report
 from sendense.cli.point_view import (
@@ -18,8 +19,12 @@ from sendense.cli.point_view import (
 )
 from sendense.cli.run import Run
 from sendense.errors import Cancelled, NotFound, Rejected
+from sendense.model.hold import holds_in_force, refuse_held
+from sendense.model.periods import find_zone
 from sendense.model.point import RecoveryPoint
+from sendense.repository.dedup.repository import DedupRepository
 from sendense.repository.protocol import Repository
+from sendense.workflows.holds import holds_of
 from sendense.workflows.points import find_machine, find_point
 
 app = typer.Typer(name="points", help="Recovery points.", no_args_is_help=True)
@@ -43,14 +48,16 @@ def list_points(
     uuid = find_machine(repository, machine).uuid if machine else None
     points = repository.points(uuid)
     lost = repository.lost(uuid)
+    holds = holds_in_force(repository.holds(uuid), clock.now())
     document = {
-        "points": [point_document(point) for point in points],
+        "points": [point_document(point, holds.get(point.id, ())) for point in points],
         "lost": [
             {"id": item.id, "machine": item.machine, "message": item.message} for item in lost
         ],
     }
     empty = "the repository holds no point"
-    run.show(Report(document, [points_sheet(points, lost)] if points or lost else [empty]))
+    sheet = points_sheet(points, lost, holds, find_zone(run.settings.timezone))
+    run.show(Report(document, [sheet] if points or lost else [empty]))
 
 
 @app.command("show")
@@ -69,7 +76,9 @@ def show_point(
     if attachment is not None:
         _write_attachment(run, repository, found, attachment)
         return
-    run.show(Report({"point": whole_point_document(found)}, point_parts(found)))
+    holds = holds_of(repository, found.id, clock.now())
+    parts = point_parts(found, holds, find_zone(run.settings.timezone))
+    run.show(Report({"point": whole_point_document(found, holds)}, parts))
 
 
 def _write_attachment(run: Run, repository: Repository, point: RecoveryPoint, name: str) -> None:
@@ -97,11 +106,12 @@ def delete_points(
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete points; those that build on them take over what they need first."""
+    """Delete points; all others stay whole, whatever they share with them."""
     repository = run.repository()
     lost = {item.id: item for item in repository.lost() if item.id in points}
     named = [find_point(repository, name) for name in points if name not in lost]
     chosen = {found.id: found for found in named}
+    refuse_held(repository.holds(), [*chosen, *lost], clock.now())
     for line in _consequences(repository, list(chosen.values())):
         run.note(line)
     for item in lost.values():
@@ -141,12 +151,16 @@ def _consequences(repository: Repository, chosen: list[RecoveryPoint]) -> list[s
         elif points[-1].id in gone:
             name = points[0].machine.name
             lines.append(f"the newest point of {name} goes, so its next backup is a full")
-        lines += _merges(points, gone)
+        lines += _merges(repository, points, gone)
+    if isinstance(repository, DedupRepository):
+        lines.append("what only these points use stays until 'sendense repo gc' collects it")
     return lines
 
 
-def _merges(points: tuple[RecoveryPoint, ...], gone: set[str]) -> list[str]:
-    """Say which points that stay take over data of those that go."""
+def _merges(repository: Repository, points: tuple[RecoveryPoint, ...], gone: set[str]) -> list[str]:
+    """Say which points that stay take over data of those that go; points of trees share it."""
+    if isinstance(repository, DedupRepository):
+        return []
     return [
         f"{image.disk.target} of {image.parent} is merged into {point.id}"
         for point in points

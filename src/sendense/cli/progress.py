@@ -133,7 +133,7 @@ def as_line(progress: Progress) -> str:
     share = f" ({100 * progress.done // progress.total}%)" if progress.total else ""
     left = progress.remaining_s
     return (
-        f"{progress.phase} {progress.subject}: {format_size(progress.done)} of "
+        f"{f'{progress.phase} {progress.subject}'.rstrip()}: {format_size(progress.done)} of "
         f"{format_size(progress.total)}{share}, {format_size(progress.rate)}/s"
         + (f", {format_seconds(left)} left" if left else "")
     )

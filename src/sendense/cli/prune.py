@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
-from typing import Annotated, Any
+from datetime import datetime, timedelta
 
 import typer
 
 from sendense import clock
-from sendense.cli import text
-from sendense.cli.exitcodes import ExitCode
+from sendense.cli import prune_options as given
+from sendense.cli.dates import moment_of
 from sendense.cli.options import command
-from sendense.cli.output import Cell, Column, Report, Sheet
+from sendense.cli.prune_view import forecast_report, prune_report
 from sendense.cli.run import Run
 from sendense.errors import Rejected
-from sendense.model.retention import KeepRules
-from sendense.units import format_size
+from sendense.model.forecast import Schedule
 from sendense.workflows.points import find_machine
-from sendense.workflows.prune import Judged, PrunePlan, plan_prune, run_prune
-
-_SPAN = re.compile(r"^(\d+)([hdw])$")
-_HOURS = {"h": 1, "d": 24, "w": 168}
+from sendense.workflows.prune import foresee_prune, plan_prune, run_prune
 
 
 def register(app: typer.Typer) -> None:
@@ -29,84 +23,67 @@ def register(app: typer.Typer) -> None:
     app.command("prune")(prune)
 
 
-def span(value: str) -> timedelta:
-    """Read ``36h``, ``14d`` or ``8w``."""
-    match = _SPAN.match(value)
-    if match is None:
-        raise typer.BadParameter(f"{value!r} is not a time span: write 36h, 14d or 8w")
-    return timedelta(hours=int(match.group(1)) * _HOURS[match.group(2)])
-
-
 @command
 def prune(
     run: Run,
-    machine: Annotated[
-        str | None,
-        typer.Argument(metavar="MACHINE", help="Name or UUID.", show_default=False),
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every machine, each by the same rules.")
-    ] = False,
-    keep_last: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Keep the newest N good points.")
-    ] = 0,
-    keep_within: Annotated[
-        timedelta | None,
-        typer.Option(metavar="SPAN", parser=span, help="Keep points younger than 36h, 14d, 8w."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would go, and why.")
-    ] = False,
-) -> ExitCode:
+    machine: given.Machine = None,
+    *,
+    everything: given.Everything = False,
+    keep_last: given.KeepLast = None,
+    keep_hourly: given.KeepHourly = None,
+    keep_daily: given.KeepDaily = None,
+    keep_weekly: given.KeepWeekly = None,
+    keep_monthly: given.KeepMonthly = None,
+    keep_yearly: given.KeepYearly = None,
+    keep_within: given.KeepWithin = None,
+    timezone: given.Timezone = None,
+    dry_run: given.DryRun = False,
+    as_of: given.AsOf = None,
+    every: given.Every = None,
+) -> None:
     """Delete the points that no rule keeps; never the last good one of a machine."""
     if (machine is None) != everything:
         raise Rejected("name one machine, or use --all")
-    rules = KeepRules(last=keep_last, within=keep_within)
+    rules = run.settings_with(
+        keep_last=keep_last,
+        keep_hourly=keep_hourly,
+        keep_daily=keep_daily,
+        keep_weekly=keep_weekly,
+        keep_monthly=keep_monthly,
+        keep_yearly=keep_yearly,
+        keep_within=keep_within,
+        timezone=timezone,
+    ).keep_rules()
+    now = clock.now()
+    later = _day_to_come(as_of, every, rules.timezone, now)
     repository = run.repository()
     uuid = find_machine(repository, machine).uuid if machine else None
-    plan = plan_prune(repository, rules, machine=uuid, now=clock.now())
+    if later is not None and every is not None:
+        schedule = Schedule(now, every)
+        found = foresee_prune(repository, rules, schedule, machine=uuid, until=later)
+        run.show(forecast_report(found, rules, as_of=later, every=every))
+        return
+    only_look = dry_run or later is not None
+    plan = plan_prune(repository, rules, machine=uuid, now=later or now)
     deleted: tuple[str, ...] = ()
-    if not dry_run:
+    if not only_look:
         with run.progress("prune") as listener:
             deleted = run_prune(repository, plan, listener=listener)
-    run.show(Report(_document(plan, deleted, dry_run=dry_run), _parts(plan, dry_run=dry_run)))
-    return ExitCode.OK
+    run.show(prune_report(plan, rules, deleted, dry_run=only_look, as_of=later))
 
 
-def _document(plan: PrunePlan, deleted: tuple[str, ...], *, dry_run: bool) -> dict[str, Any]:
-    verdicts = [
-        {
-            "point": item.point.id,
-            "machine": item.point.machine.name,
-            "taken_at": clock.format_utc(item.point.taken_at),
-            "keep": item.verdict.keep,
-            "reason": item.verdict.reason,
-        }
-        for item in plan.judged
-    ]
-    return {"dry_run": dry_run, "verdicts": verdicts, "deleted": list(deleted)}
-
-
-def _parts(plan: PrunePlan, *, dry_run: bool) -> list[Sheet | Cell]:
-    columns = (
-        Column("point"),
-        Column("machine"),
-        Column("taken"),
-        Column("stored", right=True),
-        Column("keep"),
-        Column("because", fold=True),
-    )
-    rows = [_row(item) for item in plan.judged]
-    verb = "would be deleted; nothing was changed" if dry_run else "deleted"
-    return [Sheet(columns, rows), f"{len(plan.removed)} of {len(rows)} points {verb}"]
-
-
-def _row(item: Judged) -> tuple[str, ...]:
-    return (
-        item.point.id,
-        item.point.machine.name,
-        text.when(item.point.taken_at),
-        format_size(item.point.stored_bytes),
-        text.yes(item.verdict.keep),
-        item.verdict.reason,
-    )
+def _day_to_come(
+    typed: datetime | None, every: timedelta | None, zone: str, now: datetime
+) -> datetime | None:
+    """Give the moment of ``--as-of``, which is not over yet."""
+    if typed is None:
+        if every is not None:
+            raise Rejected("--every goes with --as-of only")
+        return None
+    later = moment_of(typed, zone)
+    if later < now:
+        raise Rejected(
+            "--as-of is a day to come: the points of earlier days may be gone",
+            hint="--dry-run judges as of now",
+        )
+    return later

@@ -100,7 +100,7 @@ def _destination(
     elif order.devices:
         yield ToDevices(order.devices, order.allow_larger, _neighbours(run, host))
     else:
-        with claimed(point.machine, order.settings, "restore"):
+        with claimed(point.machine, order.settings, "restore", run.open_location):
             # Looked at under the claim: it may have been started while we waited.
             yield InPlace(_machine(host, point, order), order.allow_larger)
 
@@ -181,5 +181,9 @@ def _again(run: Run, order: RestoreOrder, plan: RestorePlan) -> str:
     }
     words += [flag for flag, given in flags.items() if given]
     if run.options.repository:
-        words += ["--repository", str(Path(run.options.repository).absolute())]
+        words += ["--repository", run.place().again]
+    for option in ("passphrase_file", "recovery_key_file"):
+        path = getattr(run.options, option)
+        if path is not None:
+            words += [f"--{option.replace('_', '-')}", str(path.absolute())]
     return shlex.join(words)

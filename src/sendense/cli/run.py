@@ -14,18 +14,30 @@ from typing import Any
 from sendense import log
 from sendense.capture.host import Host
 from sendense.capture.session import HostSettings
+from sendense.cli.access import Named, SecretOf, credentials, named_secret, nobody
 from sendense.cli.configuration import read_settings
 from sendense.cli.output import Cell, Output, Report
+from sendense.cli.passphrase import Prompt, ask_terminal
+from sendense.cli.places import Place, find_place, likely_name, named_places
 from sendense.cli.progress import ProgressStyle, show_progress
-from sendense.errors import NotFound, Rejected
+from sendense.errors import NotFound, Rejected, SendenseError
 from sendense.model.progress import ProgressListener
 from sendense.repository.opening import (
+    Access,
     RepositorySettings,
     create_repository,
     open_repository,
 )
 from sendense.repository.protocol import Repository
 from sendense.settings import Settings
+from sendense.storage.options import StoreOptions
+from sendense.transfer.throttle import UNLIMITED, Throttle
+
+_LOG = logging.getLogger(__name__)
+_ATTEMPTS = 1000
+"""More than there is patience for: that alone bounds them."""
+_QUICK = 2, 10.0
+"""Attempts and seconds of a command that only wants to know whether a store answers."""
 
 
 class Color(str, Enum):
@@ -48,6 +60,12 @@ class GlobalOptions:
     config: Path | None = None
     uri: str | None = None
     repository: str | None = None
+    passphrase_file: Path | None = None
+    recovery_key_file: Path | None = None
+    server: str | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    insecure: bool = False
 
     def overlaid(self, later: GlobalOptions) -> GlobalOptions:
         """Give these with what ``later`` sets; ``-v`` before and behind adds up."""
@@ -70,8 +88,8 @@ class Services:
     """What commands work with; tests bring their own."""
 
     host: Callable[[HostSettings], Host] = Host
-    open_repository: Callable[[str], Repository] = open_repository
-    create_repository: Callable[[str, RepositorySettings], Repository] = create_repository
+    open_repository: Callable[[str, Access], Repository] = open_repository
+    create_repository: Callable[[str, RepositorySettings, Access], Repository] = create_repository
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,10 @@ class Run:
         self.output = Output(
             as_json=options.as_json, quiet=options.quiet, color=not options.no_color
         )
+        self._chosen: Place | None = None
+        self._given: dict[str, Named] = {}
+        self._opened: dict[str, Repository] = {}
+        self._secrets: dict[tuple[str, Prompt], SecretOf] = {}
 
     def configure_log(self) -> None:
         """Send the log where the options say."""
@@ -117,27 +139,128 @@ class Run:
         with self.services.host((settings or self.settings).host()) as host:
             yield host
 
-    def repository_url(self) -> str:
-        """Give the repository that is meant; an error where none is."""
-        if not self.settings.repository:
+    # --- repositories ---
+
+    def place(self, reference: str | None = None) -> Place:
+        """Give the repository that the command is about; ``reference`` wins over the settings."""
+        reference = reference or self.settings.repository
+        if not reference:
             raise Rejected(
                 "no repository is named",
                 hint="name it with --repository (-r), SENDENSE_REPOSITORY, or 'repository' in the "
                 "settings file",
             )
-        return self.settings.repository
+        self._chosen = find_place(self.settings, reference)
+        return self._chosen
+
+    def place_of(self, reference: str) -> Place:
+        """Give a repository that the command works with beside the one that it is about."""
+        return find_place(self.settings, reference)
+
+    def name_secret(self, place: Place, named: Named) -> None:
+        """Take what options of a command's own say of where a secret is."""
+        self._given[place.url] = named
 
     def repository(self) -> Repository:
         """Open the repository; it is never made on the way."""
-        url = self.repository_url()
-        try:
-            return self.services.open_repository(url)
-        except NotFound as error:
-            raise NotFound(
-                error.message,
-                hint=f"if the path is right and its storage is mounted: sendense repo init {url}",
-                repository=url,
-            ) from error
+        return self.open(self.place())
+
+    def open(self, place: Place, *, ask: Prompt = ask_terminal, quick: bool = False) -> Repository:
+        """Open a repository, until the end of the command.
+
+        ``quick`` gives up early on a store that does not answer.
+        """
+        held = self._opened.get(place.url)
+        if held is None:
+            access = self.access(place, ask=ask, quick=quick)
+            try:
+                held = self.services.open_repository(place.url, access)
+            except NotFound as error:
+                raise self._not_there(place, error) from error
+            self._opened[place.url] = held
+        return held
+
+    def create(self, place: Place, settings: RepositorySettings) -> Repository:
+        """Make a repository, and keep it open until the end of the command."""
+        made = self.services.create_repository(place.url, settings, self.access(place))
+        self._opened[place.url] = made
+        return made
+
+    def open_location(self, location: str) -> Repository:
+        """Open the repository that a journal names: without a question, and without patience."""
+        for held in self._opened.values():
+            if held.location == location:
+                return held
+        known = (place for place in named_places(self.settings) if place.location == location)
+        return self.open(next(known, Place(location)), ask=nobody, quick=True)
+
+    def secret(self, place: Place) -> SecretOf:
+        """Give what opens a repository; it is looked up once."""
+        return self._secret(place, ask_terminal)
+
+    def access(self, place: Place, *, ask: Prompt = ask_terminal, quick: bool = False) -> Access:
+        """Give what opening takes beside the URL."""
+        options = self._store_options
+        if quick:
+            attempts, patience_s = _QUICK
+            options = replace(options, attempts=attempts, patience_s=patience_s)
+        return Access(
+            secret=self._secret(place, ask),
+            cache=self.settings.cache(),
+            credentials=credentials(self.settings, place, self.warn),
+            store=options,
+        )
+
+    def _secret(self, place: Place, ask: Prompt) -> SecretOf:
+        held = self._secrets.get((place.url, ask))
+        if held is None:
+            named = named_secret(self.settings, place, self._options_for(place))
+            held = SecretOf(named, self.warn, about=str(place), ask=ask)
+            self._secrets[place.url, ask] = held
+        return held
+
+    def _options_for(self, place: Place) -> Named:
+        """Give the options of the command line: they are about the chosen repository only."""
+        if place.url in self._given:
+            return self._given[place.url]
+        chosen = self._chosen
+        if chosen is None and self.settings.repository:
+            chosen = find_place(self.settings, self.settings.repository)
+        if chosen is None or chosen.url != place.url:
+            return Named()
+        return Named(
+            passphrase_file=self.options.passphrase_file,
+            recovery_key_file=self.options.recovery_key_file,
+        )
+
+    @cached_property
+    def _store_options(self) -> StoreOptions:
+        """Give how stores are used: the limits hold for all of them together."""
+        up, down = self.settings.store_upload_limit, self.settings.store_download_limit
+        return StoreOptions(
+            attempts=_ATTEMPTS,
+            patience_s=self.settings.store_patience,
+            upload=Throttle(up) if up else UNLIMITED,
+            download=Throttle(down) if down else UNLIMITED,
+        )
+
+    def _not_there(self, place: Place, error: NotFound) -> NotFound:
+        hint = f"if the path is right and its storage is mounted: sendense repo init {place}"
+        meant = likely_name(self.settings, place.url)
+        if place.name is None and meant is not None:
+            hint = f"did you mean {meant}? Otherwise, {hint}"
+        return NotFound(error.message, hint=hint, repository=place.url)
+
+    def close(self) -> None:
+        """Close what was opened; what goes wrong here changes no outcome."""
+        for held in self._opened.values():
+            try:
+                held.close()
+            except (SendenseError, OSError) as error:
+                _LOG.warning("%s was not closed cleanly: %s", held.location, error)
+        self._opened.clear()
+
+    # --- output ---
 
     @contextmanager
     def progress(self, title: str) -> Iterator[ProgressListener]:
@@ -154,6 +277,10 @@ class Run:
     def show(self, report: Report) -> None:
         """Write the result."""
         self.output.show(report)
+
+    def warn(self, text: str) -> None:
+        """Say what a person should look at, also in a quiet run."""
+        self.output.alert(f"warning: {text}")
 
     def note(self, text: Cell) -> None:
         """Say something that is no result."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, tzinfo
 
+from sendense.model.hold import Hold
 from sendense.model.point import Consistency, PointState, RecoveryPoint
 from sendense.units import format_seconds, format_size
 
@@ -45,6 +47,11 @@ def state(point: RecoveryPoint) -> str:
     return "DAMAGED" if point.state is PointState.DAMAGED else point.state.value
 
 
+def held(holds: Iterable[Hold], zone: tzinfo) -> str:
+    """Write what keeps a point, whatever the rules; nothing where that is nothing."""
+    return ", ".join(hold.words(zone) for hold in holds)
+
+
 def consistency(value: Consistency) -> str:
     """Write a consistency."""
     return value.value
@@ -53,3 +60,8 @@ def consistency(value: Consistency) -> str:
 def rate(size: int, seconds: float) -> str:
     """Write bytes per second."""
     return NONE if seconds <= 0 else f"{format_size(size / seconds)}/s"
+
+
+def counted(number: int, word: str) -> str:
+    """Write how many there are of something: ``1 point``, ``2 points``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

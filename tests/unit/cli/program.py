@@ -22,7 +22,12 @@ class SlowRepository(MemoryRepository):
     """Verifies for half a minute, and cleans up after that."""
 
     def verify(
-        self, point_id: str, level: VerifyLevel, *, progress: ProgressListener = silent
+        self,
+        point_id: str,
+        level: VerifyLevel,
+        *,
+        only_new: bool = False,
+        progress: ProgressListener = silent,
     ) -> Verification:
         try:
             sys.stderr.write("verifying\n")
@@ -40,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line on a repository with many points."""
     points = [a_point(f"p{number}", number % 28 + 1) for number in range(5000)]
     repository = SlowRepository("mem", points)
-    return program.run(arguments, Services(open_repository=lambda url: repository))
+    return program.run(arguments, Services(open_repository=lambda url, access: repository))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sendense import clock
 from sendense.capture.host import Host
 from sendense.capture.session import HostSettings
 from sendense.cli.main import run
 from sendense.cli.run import Services
 from sendense.errors import NotFound, Rejected, SendenseError
+from sendense.model.hold import Hold, HoldKind, refuse_held, with_hold, without_hold
 from sendense.model.machine import Machine
 from sendense.model.point import PointState, RecoveryPoint
 from sendense.model.progress import Progress, ProgressListener, silent
 from sendense.model.survey import Survey
-from sendense.repository.opening import RepositorySettings
+from sendense.repository.opening import Access, RepositorySettings
 from sendense.repository.protocol import (
     DiskReader,
     Finding,
@@ -29,6 +31,16 @@ from sendense.repository.protocol import (
     Verification,
     VerifyLevel,
 )
+
+PASSPHRASE = "correct horse battery"
+OTHER_PASSPHRASE = "another horse, another staple"
+
+
+def a_secret_file(path: Path, text: str) -> Path:
+    """Write a file that only its owner can read."""
+    path.touch(mode=0o600)
+    path.write_text(f"{text}\n")
+    return path
 
 
 class MemoryReader:
@@ -60,7 +72,9 @@ class MemoryRepository:
         self.damaged: set[str] = set()
         self.lost_points: tuple[LostPoint, ...] = ()
         self.attachments: dict[tuple[str, str], bytes] = {}
+        self.kept: dict[str, tuple[Hold, ...]] = {}
         self.error: SendenseError | None = None
+        self.closed = 0
 
     def info(self) -> RepositoryInfo:
         return RepositoryInfo(
@@ -97,12 +111,31 @@ class MemoryRepository:
     def delete(
         self, point_ids: Sequence[str], *, progress: ProgressListener = silent
     ) -> tuple[str, ...]:
+        refuse_held(self.holds(), point_ids, clock.now())
         for point_id in point_ids:
             self._points.pop(point_id, None)
         return tuple(point_ids)
 
+    def holds(self, machine: str | None = None) -> tuple[Hold, ...]:
+        known = {point.id for point in self.points(machine)}
+        known |= {item.id for item in self.lost(machine)}
+        return tuple(hold for name in sorted(known) for hold in self.kept.get(name, ()))
+
+    def hold(self, hold: Hold) -> None:
+        held = self._held(hold.point_id)
+        self.kept[hold.point_id] = with_hold(held, hold, clock.now())
+
+    def release_hold(self, point_id: str, kind: HoldKind) -> None:
+        held = self._held(point_id)
+        self.kept[point_id] = without_hold(held, point_id, kind, clock.now())
+
     def verify(
-        self, point_id: str, level: VerifyLevel, *, progress: ProgressListener = silent
+        self,
+        point_id: str,
+        level: VerifyLevel,
+        *,
+        only_new: bool = False,
+        progress: ProgressListener = silent,
     ) -> Verification:
         for lost in self.lost_points:
             if lost.id == point_id:
@@ -117,8 +150,16 @@ class MemoryRepository:
             self._points[point_id] = replace(point, state=PointState.DAMAGED)
         return Verification(point_id, level, 4096, findings, 0.5)
 
+    def _held(self, point_id: str) -> tuple[Hold, ...]:
+        if point_id not in {item.id for item in self.lost_points}:
+            self.point(point_id)
+        return self.kept.get(point_id, ())
+
     def rebuild(self) -> int:
         return len(self._points)
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 class StageHost(Host):
@@ -163,6 +204,8 @@ class Stage:
     """What looking at a machine, by its name, raises."""
     host_error: SendenseError | None = None
     used: list[HostSettings] = field(default_factory=list)
+    real: bool = False
+    """Repositories are real ones, of either kind."""
 
     def add(self, *points: RecoveryPoint, location: str = "mem") -> MemoryRepository:
         """Put a repository with these points there."""
@@ -171,19 +214,17 @@ class Stage:
 
     def run(self, *arguments: object) -> int:
         """Run one command line; gives the exit code."""
-        services = Services(
-            host=lambda settings: StageHost(settings, self),
-            open_repository=self._open,
-            create_repository=self._create,
-        )
+        services = Services(host=lambda settings: StageHost(settings, self))
+        if not self.real:
+            services = replace(services, open_repository=self._open, create_repository=self._create)
         return run([str(item) for item in arguments], services)
 
-    def _open(self, url: str) -> MemoryRepository:
+    def _open(self, url: str, access: Access) -> MemoryRepository:
         if url not in self.repositories:
             raise NotFound(f"there is no repository at {url}")
         return self.repositories[url]
 
-    def _create(self, url: str, settings: RepositorySettings) -> MemoryRepository:
+    def _create(self, url: str, settings: RepositorySettings, access: Access) -> MemoryRepository:
         if url in self.repositories:
             raise Rejected(f"there is a repository at {url} already")
         return self.add(location=url)

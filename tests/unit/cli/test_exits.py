@@ -20,6 +20,7 @@ BY_CLASS = {
     errors.SendenseError: 1,
     errors.Rejected: 2,
     errors.NotFound: 3,
+    errors.AlreadyExists: 2,
     errors.Busy: 4,
     errors.Unavailable: 5,
     errors.Stalled: 5,
@@ -28,7 +29,10 @@ BY_CLASS = {
     errors.OutOfSpace: 7,
     errors.StrictWarning: 8,
     errors.Unsupported: 9,
+    errors.Conflict: 2,
+    errors.NotSignedIn: 2,
     errors.NotAllowed: 10,
+    errors.Held: 10,
     errors.Cancelled: 130,
 }
 

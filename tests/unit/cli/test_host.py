@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sendense import __version__
@@ -55,6 +57,38 @@ def test_doctor_finds_a_dead_run_and_takes_it_back(stage, capsys, folders):
     assert any("journal entry" in line for line in shown["repaired"])
     assert "dead-run" not in [item["check"] for item in shown["findings"]]
     assert not journal.exists()
+
+
+def facts_of(**more):
+    machine = "2f1c7a5e-6f0a-4d0e-9d3e-0d1f5a1c0b01"
+    facts = {"kind": "online", "uri": "test:///default", "machine": machine, "name": "web1"}
+    return json.dumps(facts | {"point": "p7", "checkpoint": "sendense-p7"} | more)
+
+
+@pytest.mark.parametrize(
+    ("more", "check"),
+    [
+        ({"work": "w1", "parked": True, "begun": False}, "parked-capture"),
+        ({"work": "w1", "parked": True, "begun": True}, "dead-run"),
+        ({"work": "w1", "parked": True, "may_be_frozen": True}, "dead-run"),
+        ({"work": "w1", "begun": True}, "dead-run"),
+        ({"repository": "/srv/main", "parked": True}, "dead-run"),
+    ],
+)
+def test_doctor_tells_a_parked_capture_from_a_dead_run(stage, capsys, folders, more, check):
+    journal = folders / "state/journal/2f1c7a5e-6f0a-4d0e-9d3e-0d1f5a1c0b01.json"
+    journal.write_text(facts_of(**more))
+    stage.run("doctor", "--json")
+    left = {"parked-capture", "dead-run"}
+    findings = document(capsys.readouterr())["findings"]
+    (found,) = [item for item in findings if item["check"] in left]
+    assert found["check"] == check
+    assert "web1" in found["message"]
+    assert found["level"] == ("warning" if check == "parked-capture" else "problem")
+    if check == "parked-capture":
+        assert "whether the point p7 is stored" in found["message"]
+        assert "the next backup of the machine" in found["fix"]
+    assert journal.exists()
 
 
 def test_doctor_for_people(stage, capsys, folders):

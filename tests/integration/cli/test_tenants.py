@@ -1,0 +1,161 @@
+"""``sendense tenant``, and signing in with the keys of a cloud."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from sendense.api.cloud_door import NoClouds
+from sendense.errors import NotSignedIn
+from sendense.model.access import Role
+from sendense.model.cloud import CloudAccount, CloudDomain, CloudKind, CloudProject, Owner
+from sendense.model.cloud_check import CloudIdentity
+from tests.support.clouds import KEYS_OF_CLOUD, a_cloud, a_cloud_instance, pairs
+from tests.support.fleet import NOW
+from tests.unit.cli.stage import a_secret_file
+
+CLOUD = "id-west"
+ANN = Owner("d-acme", "ROOT/acme", "ann")
+ANN_HERE = "cloud:id-west:d-acme:a-ann"
+
+
+class Door(NoClouds):
+    """A cloud that knows one pair of keys."""
+
+    def who(self, cloud_id, api_key, secret):
+        """Say whose they are."""
+        if (api_key, secret.reveal()) != ("key-of-ann", b"s3cret"):
+            raise NotSignedIn("no")
+        return CloudIdentity(cloud_id, "ann", ANN, "User", account_id="a-ann")
+
+
+@pytest.fixture
+def cloud(site):
+    """Give the server a cloud with a domain, two accounts, a project and an instance."""
+    catalog = site.catalog
+    catalog.clouds.add(a_cloud("west"), KEYS_OF_CLOUD)
+    domain = CloudDomain("d-acme", "acme", "ROOT/acme")
+    accounts = [CloudAccount(f"a-{n}", n, "d-acme", "ROOT/acme", 0, "enabled") for n in "xy"]
+    project = CloudProject("p-shop", "shop", "d-acme", "ROOT/acme")
+    catalog.inventory.take(CLOUD, CloudKind.DOMAIN, [domain], NOW)
+    catalog.inventory.take(CLOUD, CloudKind.ACCOUNT, accounts, NOW)
+    catalog.inventory.take(CLOUD, CloudKind.PROJECT, [project], NOW)
+    catalog.inventory.take_instances(CLOUD, pairs(a_cloud_instance(owner=ANN)), NOW)
+    site.services.clouds = Door()
+    return site
+
+
+def test_from_the_first_to_the_last(person, cloud):
+    said = person.ok(
+        "tenant", "add", "acme", "--cloud", "west", "--domain", "ROOT/acme", "--quota", "2T",
+        "--repository", "unused",
+    )  # fmt: skip
+    assert "the tenant acme was added: domain ROOT/acme" in said
+    person.ok("tenant", "add", "shop", "--cloud", "west", "--project", "shop")
+    listed = person.ok("tenant", "list")
+    assert "2.0 TiB" in listed
+    assert [each["name"] for each in person.json("tenant", "list")["tenants"]] == ["acme", "shop"]
+    assert person.json("tenant", "list", "--search", "sho")["tenants"][0]["project"] == "shop"
+    shown = person.ok("tenant", "show", "acme")
+    assert "unused" in shown
+    assert "2.0 TiB, 0 % used" in shown
+    person.ok("tenant", "edit", "acme", "--quota", "none", "--repository", "none", "--name", "a")
+    changed = person.json("tenant", "show", "a")["tenant"]
+    assert (changed["quota_bytes"], changed["repository_id"]) == (None, None)
+    person.ok("tenant", "remove", "a", "--yes")
+    person.refused("tenant", "show", "a", code=3, says="there is no tenant a")
+    person.be(Role.OPERATOR)
+    assert person.json("tenant", "list")["tenants"]
+    person.refused("tenant", "remove", "shop", "--yes", code=10, says="may not do this")
+
+
+def test_all_at_once(person, cloud):
+    dry = person.json("tenant", "add", "--all", "--cloud", "west", "--dry-run")
+    assert [each["name"] for each in dry["tenants"]] == ["acme/x", "acme/y", "acme/shop"]
+    assert person.json("tenant", "list")["tenants"] == []
+    assert "3 tenants of west added" in person.ok("tenant", "add", "--all", "--cloud", "west", "-y")
+    again = person.ok("tenant", "add", "--all", "--cloud", "west", "--yes")
+    assert "all of west are tenants already" in again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("x",), "somebody of a cloud"),
+        (("x", "--cloud", "west"), "a domain, an account or a project"),
+        (("--cloud", "west", "--domain", "ROOT/acme"), "which tenant is not said"),
+        (("--all", "--cloud", "west", "--quota", "1G"), "--all goes with"),
+        (("x", "--cloud", "west", "--domain", "ROOT/acme", "--quota", "much"), "not a size"),
+    ],
+)
+def test_what_is_no_tenant(person, cloud, arguments, says):
+    person.refused("tenant", "add", *arguments, code=2, says=says)
+
+
+def test_what_is_nowhere(person, cloud):
+    domain = ("--domain", "ROOT/acme")
+    person.refused("tenant", "add", "x", "--cloud", "east", *domain, code=3, says="no cloud east")
+
+
+@pytest.fixture
+def visitor(person, monkeypatch):
+    """Give somebody who is not signed in."""
+    monkeypatch.delenv("SENDENSE_TOKEN")
+    monkeypatch.delenv("SENDENSE_SERVER")
+    return person
+
+
+def test_a_login_with_the_keys_of_a_cloud(visitor, cloud, home, tmp_path):
+    secret = a_secret_file(tmp_path / "secret", "s3cret\n")
+    keys = ("--cloud", "west", "--api-key", "key-of-ann")
+    answer = visitor("login", cloud.url, *keys, "--secret-file", secret)
+    assert answer.code == 0, answer
+    assert "as ROOT/acme/ann (tenant)" in answer.out
+    assert "it counts until" in answer.err
+    kept = json.loads((home / "config/sendense/login.json").read_text())
+    assert kept["token"].startswith("sendense_")
+    assert "s3cret" not in json.dumps(kept) + answer.out + answer.err
+    assert len(visitor.json("instance", "list")["instances"]) == 1
+    assert "called" in visitor.ok("whoami")
+    visitor.refused("tenant", "list", code=10, says="may not do this")
+    visitor.ok("logout", "--revoke")
+    assert cloud.catalog.users.get(ANN_HERE)
+    assert cloud.catalog.tokens.page(user=ANN_HERE).items == ()
+
+
+def test_a_secret_from_standard_input(visitor, cloud, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"s3cret\n")))
+    keys = ("--cloud", "west", "--api-key", "key-of-ann")
+    assert "signed in" in visitor.ok("login", cloud.url, *keys)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    visitor.refused("login", cloud.url, *keys, code=2, says="there is no secret")
+
+
+def test_keys_that_are_wrong_or_not_whole(visitor, cloud, tmp_path):
+    wrong = a_secret_file(tmp_path / "wrong", "other\n")
+    keys = ("--cloud", "west", "--api-key", "key-of-ann", "--secret-file", wrong)
+    answer = visitor.refused("login", cloud.url, *keys, code=2, says="does not accept these keys")
+    assert "other" not in answer.out + answer.err
+    visitor.refused("login", cloud.url, "--cloud", "west", code=2, says="an API key")
+    bad = a_secret_file(tmp_path / "bad", "two words\n")
+    says = "not the secret of a key"
+    visitor.refused("login", cloud.url, *keys[:4], "--secret-file", bad, code=2, says=says)
+    both = (*keys, "--token-file", wrong)
+    visitor.refused("login", cloud.url, *both, code=2, says="two ways")
+
+
+def test_the_user_of_a_cloud_is_like_others(person, cloud):
+    name = ANN_HERE
+    body = {"cloud": "west", "api_key": "key-of-ann", "secret_key": "s3cret"}
+    assert cloud.client(None).post("/login/cloudstack", json=body).status_code == 201
+    shown = person.ok("user", "show", name)
+    assert "all of ROOT/acme/ann" in shown
+    assert "called" in shown
+    assert "ROOT/acme/ann" in person.ok("user", "list")
+    assert person.json("token", "list", "--user", name)["tokens"]
+    person.ok("user", "edit", name, "--disable")
+    assert person.json("user", "show", name)["user"]["disabled"]
+    person.ok("user", "remove", name, "--yes")
