@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from rich.console import Console  # noqa: E402
 
+from bench.catalogue import QUICK as QUICK_FLEET  # noqa: E402
+from bench.catalogue import Fleet, measure_catalogue  # noqa: E402
+from bench.control_api import measure_api  # noqa: E402
+from bench.dedup.plan import QUICK as QUICK_DEDUP  # noqa: E402
+from bench.dedup.plan import DedupPlan  # noqa: E402
+from bench.dedup.sections import ALL as ALL_DEDUP  # noqa: E402
+from bench.dedup.sections import SECTIONS as DEDUP_SECTIONS  # noqa: E402
+from bench.dedup.sections import measure_dedup  # noqa: E402
 from bench.figures import Figure, figures_table, write_figures  # noqa: E402
 from bench.footprint import measure_freeze, measure_memory  # noqa: E402
 from bench.full_backup import measure_full, measure_full_on_disk  # noqa: E402
@@ -27,9 +36,11 @@ from bench.restore import measure_restore  # noqa: E402
 from bench.sparse import measure_sparse  # noqa: E402
 from bench.stage import QUICK, Plan, Stage  # noqa: E402
 from bench.timing import BenchFailed  # noqa: E402
+from bench.tunnel.measure import QUICK as QUICK_TUNNEL  # noqa: E402
+from bench.tunnel.measure import TunnelPlan, measure_tunnel  # noqa: E402
 from sendense_lab import temporary_lab  # noqa: E402
 
-_MEMORY = "/dev/shm"  # noqa: S108 - where the lab lives
+_MEMORY = Path("/dev/shm")  # noqa: S108 - where the lab lives
 _ROOM = 5
 """At most so many times the data disk is in memory at once."""
 _ON_DISK = Path("/var/tmp")  # noqa: S108 - only a folder of its own in it is used
@@ -38,14 +49,18 @@ _ON_DISK = Path("/var/tmp")  # noqa: S108 - only a folder of its own in it is us
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure everything that is asked for."""
     options = _parse(arguments)
-    plan = QUICK if options.quick else Plan()
+    plan, dedup = (QUICK, QUICK_DEDUP) if options.quick else (Plan(), DedupPlan())
+    tunnel = QUICK_TUNNEL if options.quick else TunnelPlan()
     if options.rounds:
-        plan = replace(plan, rounds=options.rounds)
+        plan, dedup = replace(plan, rounds=options.rounds), replace(dedup, rounds=options.rounds)
+        tunnel = replace(tunnel, rounds=options.rounds)
+    wanted = set(options.only) or {*_SECTIONS, *_CONTROL, ALL_DEDUP, _TUNNEL}
     console = Console(width=150)
     figures: list[Figure] = []
     before = os.getloadavg()
     try:
-        for figure in _measure(plan, set(options.only)):
+        fleet = QUICK_FLEET if options.quick else Fleet()
+        for figure in chain(_measure(plan, dedup, tunnel, wanted), _measure_control(fleet, wanted)):
             console.print(f"  {figure.name}: {figure.ours:.3g} {figure.unit}", highlight=False)
             figures.append(figure)
     except BenchFailed as error:
@@ -54,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_figures(options.output, figures)
     console.print(figures_table(figures))
     load = " -> ".join(f"{item[0]:.1f}" for item in (before, os.getloadavg()))
-    console.print(f"[dim]{os.cpu_count()} cores, {plan.rounds} rounds, load {load}[/]")
+    console.print(
+        f"[dim]{os.cpu_count()} cores, {plan.rounds} rounds (dedup: {dedup.rounds}), load {load}[/]"
+    )
     return 0
 
 
@@ -63,21 +80,43 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small disks, once: does it run?")
     parser.add_argument("--rounds", type=int, metavar="N", help="runs of each contestant")
     parser.add_argument(
-        "--only", action="append", default=[], choices=_SECTIONS, help="may be repeated"
-    )
+        "--only", action="append", default=[], metavar="PART",
+        choices=(*_SECTIONS, *_CONTROL, ALL_DEDUP, *DEDUP_SECTIONS, _TUNNEL),
+        help="may be repeated: %(choices)s",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("build/bench.json"), metavar="FILE")
     return parser.parse_args(arguments)
 
 
 _SECTIONS = ("full", "disk", "sparse", "incremental", "restore", "memory", "freeze")
+_TUNNEL = "tunnel"
+_CONTROL = ("catalogue", "api")
 
 
-def _measure(plan: Plan, only: set[str]) -> Iterator[Figure]:
-    """Run the measurements one after the other on one stage."""
+def _measure(
+    plan: Plan, dedup: DedupPlan, tunnel: TunnelPlan, wanted: set[str]
+) -> Iterator[Figure]:
+    """Run the measurements one after the other: those with machines, then those without."""
     _require_room(plan)
+    if wanted & set(_SECTIONS):
+        yield from _measure_machines(plan, wanted)
+    yield from measure_dedup(dedup, wanted, memory=_MEMORY, disk=_ON_DISK)
+    if _TUNNEL in wanted:
+        yield from measure_tunnel(tunnel, _MEMORY)
+
+
+def _measure_control(fleet: Fleet, wanted: set[str]) -> Iterator[Figure]:
+    """Run what is about the control plane."""
+    if "catalogue" in wanted:
+        yield from measure_catalogue(fleet)
+    if "api" in wanted:
+        yield from measure_api(fleet)
+
+
+def _measure_machines(plan: Plan, wanted: set[str]) -> Iterator[Figure]:
+    """Run what needs a private host, on one stage."""
     with temporary_lab(name="bench") as lab:
         stage = Stage(lab, plan)
-        wanted = only or set(_SECTIONS)
         if "full" in wanted:
             yield from measure_full(stage)
         if "disk" in wanted:

@@ -33,7 +33,7 @@ class Engine:
         self._spec = DiskSpec(disk, size, (), decision, settings.granularity)
         self._options = CopyOptions(connections=settings.connections)
         self._stage = stage
-        self._repository = create_repository(str(where))
+        self._repository = create_repository(f"qcow2:{where}")
 
     def copy(self) -> Cost:
         """Copy the disk once; gives what it took from the first request to the layer on disk."""

@@ -3,13 +3,14 @@
 The kernel keeps each process's own peak (``VmHWM``); it is read while the process
 lives, again and again.  ``ru_maxrss`` would be handed over at the end, but a child
 inherits into it what its parent had at the fork, which here is this bench.
-The watching costs time, so a watched run is never a timed one.
+The watching costs time, so a watched run is a timed one only where looks are few.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,24 +31,33 @@ class Peaks:
 
 
 def watch_memory(
-    command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    step_s: float = _STEP_S,
 ) -> Peaks:
-    """Run a command and watch it and its descendants."""
+    """Run a command and watch it and its descendants, a look every ``step_s``."""
     process = subprocess.Popen(
         [str(word) for word in command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         env=environment,
+        cwd=folder,
         text=True,
     )
     own, children = 0, dict[str, int]()
-    while process.poll() is None:
-        own = max(own, _status(process.pid)[1])
-        for pid in _descendants(process.pid):
-            name, peak = _status(pid)
-            children[name] = max(children.get(name, 0), peak)
-        time.sleep(_STEP_S)
+    end = os.pidfd_open(process.pid)
+    try:
+        while process.poll() is None:
+            own = max(own, _status(process.pid)[1])
+            for pid in _descendants(process.pid):
+                name, peak = _status(pid)
+                children[name] = max(children.get(name, 0), peak)
+            select.select([end], [], [], step_s)
+    finally:
+        os.close(end)
     complaint = process.communicate()[1]
     if process.returncode != 0:
         raise BenchFailed(f"{' '.join(map(str, command))}: {complaint.strip()[-2000:]}")

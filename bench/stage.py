@@ -118,7 +118,7 @@ class Stage:
     def new_repository(self, where: Path | None = None) -> Path:
         """Make an empty repository."""
         path = (where or self.folder) / "repository"
-        self.sendense("repo", "init", path)
+        self.sendense("repo", "init", f"qcow2:{path}")
         return path
 
     def layer(self, repository: Path, point: dict[str, Any], target: str) -> Path:

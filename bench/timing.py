@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 GIB = 1 << 30
+Told = TypeVar("Told")
 
 
 class BenchFailed(Exception):
@@ -44,7 +45,7 @@ def run_timed(
     command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None
 ) -> Timed:
     """Run a command to its end under the clock."""
-    before = _children_s()
+    before = children_s()
     began = time.perf_counter()
     done = subprocess.run(
         [str(word) for word in command],
@@ -58,14 +59,14 @@ def run_timed(
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
         raise BenchFailed(f"{' '.join(map(str, command))} ended with {done.returncode}: {said}")
-    return Timed(Cost(seconds, _children_s() - before), done.stdout)
+    return Timed(Cost(seconds, children_s() - before), done.stdout)
 
 
 def take_turns(
-    contestants: Mapping[str, Callable[[], Cost]], *, rounds: int
-) -> dict[str, tuple[Cost, ...]]:
+    contestants: Mapping[str, Callable[[], Told]], *, rounds: int
+) -> dict[str, tuple[Told, ...]]:
     """Run every contestant once a round; each tells its own cost."""
-    runs: dict[str, list[Cost]] = {name: [] for name in contestants}
+    runs: dict[str, list[Told]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, contestant in contestants.items():
             runs[name].append(contestant())
@@ -82,7 +83,7 @@ def rates(runs: Sequence[Cost], amount: int) -> tuple[float, ...]:
     return tuple(amount / GIB / run.seconds for run in runs)
 
 
-def _children_s() -> float:
+def children_s() -> float:
     """Give the processor time of all children that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

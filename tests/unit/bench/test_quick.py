@@ -10,10 +10,25 @@ import pytest
 
 from tests.house.tree import ROOT
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(600)]
 
 KEYS = {"name", "unit", "ours", "peer", "peer_name", "ratio"}
-QUESTIONS = ("full backup", "sparse", "incremental", "restore", "memory", "guest frozen")
+QUESTIONS = (
+    "full backup",
+    "sparse",
+    "incremental",
+    "restore",
+    "memory",
+    "guest frozen",
+    "dedup, first backup",
+    "dedup, first backup to disk",
+    "dedup, restore from S3",
+    "dedup, packs per touched granule",
+    "dedup, ten clones",
+    "dedup, 1 % changed, by bitmap",
+    "dedup, local index",
+    "dedup, plan a collection",
+)
 
 
 def test_every_question_gets_a_figure(tmp_path):
