@@ -4,6 +4,9 @@ Two CloudStack-shaped guests run and write on a private host. Every step runs
 the ``sendense`` command line as an operator would; what it prints is what
 happened. Any difference between what was lost and what came back ends the demo
 with an error.
+
+The repository is a dedup repository; ``--repo qcow2`` takes plain QCOW2 files, and
+``--repo URL`` any place, a bucket for example.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ from __future__ import annotations
 import argparse
 import filecmp
 import os
+import secrets
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from rich.console import Console
 
+from demo.telling import WIDTH, Telling, once
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.domain_xml import domain_xml
 from sendense_lab.guest_agent import Guest
@@ -25,18 +29,18 @@ from sendense_lab.hypervisor import Hypervisor
 from sendense_lab.lab import DiskSpec, Lab, temporary_lab
 from sendense_lab.pool import MIB
 
-SENDENSE = Path(sys.executable).with_name("sendense")
+KINDS = ("dedup", "qcow2")
 
 
-class Demo:
+class Demo(Telling):
     """One telling of the story."""
 
-    def __init__(self, lab: Lab, console: Console) -> None:
+    def __init__(self, lab: Lab, console: Console, repository: str) -> None:
+        super().__init__(console, lab.root)
         self.lab = lab
-        self.console = console
-        self.began = time.monotonic()
-        self.repository = lab.root / "repository"
-        self.environment: dict[str, str] = {}
+        self.repository = repository
+        if repository in KINDS:
+            self.repository = f"{repository}:{lab.root / 'repository'}"
         self.restored = lab.root
         self.lost = ""
 
@@ -44,9 +48,10 @@ class Demo:
         """Run every scene; raise where one does not hold."""
         self.scene("Two machines of a CloudStack host, running and writing")
         host = self.lab.add_hypervisor()
-        machines = [self.start(host, seed=1), self.start(host, seed=2)]
+        machines = [self.start_guest(host, seed=number) for number in (1, 2)]
         self.prepare(host)
-        self.sendense("repo", "init", str(self.repository))
+        sheet = [] if self.plain else ["--recovery-sheet", str(self.lab.root / "sheet.txt")]
+        self.sendense("repo", "init", *sheet, self.repository)
         self.sendense("vm", "list")
 
         self.scene("A full backup of both, with the guests frozen for an instant")
@@ -72,13 +77,14 @@ class Demo:
         self.compare(truth, restored)
         self.scene("The restored machine boots, and checks its files from inside")
         self.boot_restored(host)
-        self.scene("All points verify, every byte")
+        self.scene("All points verify, every byte; what they take")
         self.sendense("verify", "--all")
-        self.say(f"[bold green]The demo holds.[/] {time.monotonic() - self.began:.0f} s in all.")
+        self.sendense("repo", "stats", "--points")
+        self.say(f"[bold green]The demo holds.[/] {self.seconds:.0f} s in all.")
 
     # -- scenes ----------------------------------------------------------------------
 
-    def start(self, host: Hypervisor, *, seed: int) -> CloudVm:
+    def start_guest(self, host: Hypervisor, *, seed: int) -> CloudVm:
         """Start a guest with files on its disks and a workload that goes on."""
         vm = self.lab.create_vm(
             boot="guest", disks=[DiskSpec(size=128 * MIB), DiskSpec(size=96 * MIB)]
@@ -91,15 +97,23 @@ class Demo:
 
     def prepare(self, host: Hypervisor) -> None:
         """Set what the command line needs to know, as a settings file would."""
-        self.environment = {
-            **os.environ,
+        self.environment |= {
             "SENDENSE_URI": host.uri,
-            "SENDENSE_REPOSITORY": str(self.repository),
+            "SENDENSE_REPOSITORY": self.repository,
+            "SENDENSE_PASSPHRASE_FILE": str(
+                self.secret("passphrase", f"{secrets.token_hex(16)}\n")
+            ),
+            "SENDENSE_CACHE_DIR": str(self.lab.root / "cache"),
             "SENDENSE_SOCKET_DIR": str(host.run_dir),
             "SENDENSE_SCRATCH_DIR": str(host.run_dir),
             "SENDENSE_SCRATCH_RESERVE": "64M",
             "SENDENSE_STATE_DIR": str(self.lab.root / "state"),
         }
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether the repository is one of plain files."""
+        return self.repository.startswith("qcow2:")
 
     def destroy_disks(self, vm: CloudVm) -> dict[str, Path]:
         """Copy the disks aside as raw truth, then destroy them."""
@@ -136,38 +150,17 @@ class Demo:
         guest.wait_ready(timeout_s=120)
         self.say(guest.verify_files().strip())
 
-    # -- telling ---------------------------------------------------------------------
-
-    def scene(self, title: str) -> None:
-        """Begin a scene."""
-        self.say(f"\n[bold cyan]{title}[/] [dim]({time.monotonic() - self.began:.0f} s)[/]")
-
-    def say(self, text: str) -> None:
-        """Print a line of the story."""
-        self.console.print(text, highlight=False)
-
-    def sendense(self, *arguments: str) -> None:
-        """Run the command line and show what it says; an error ends the demo."""
-        self.say(f"[bold]$ sendense {' '.join(arguments)}[/]")
-        result = subprocess.run(
-            [str(SENDENSE), *arguments],
-            check=False,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**self.environment, "COLUMNS": "140"},
-        )
-        self.console.print(result.stdout.rstrip(), markup=False, highlight=False)
-        if result.returncode != 0:
-            raise SystemExit(f"sendense {arguments[0]} ended with {result.returncode}")
-
 
 def main() -> int:
     """Tell the story once."""
     parser = argparse.ArgumentParser(description="Back up, lose, restore and prove.")
-    parser.parse_args()
-    console = Console(width=140)
-    with temporary_lab(name="demo") as lab:
-        Demo(lab, console).tell()
+    parser.add_argument(
+        "--repo", default="dedup", metavar="KIND", help="dedup (default), qcow2, or a URL"
+    )
+    chosen = parser.parse_args()
+    console = Console(width=WIDTH)
+    with once(console), temporary_lab(name="demo") as lab:
+        Demo(lab, console, chosen.repo).tell()
     return 0
 
 
