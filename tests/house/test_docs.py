@@ -10,20 +10,25 @@ from typing import Any
 
 import pytest
 import typer
+from pydantic_settings import BaseSettings
 
 from sendense import errors
+from sendense.agent.settings import load_settings
 from sendense.cli.exitcodes import ExitCode, exit_code_of
 from sendense.cli.failures import BUG
 from sendense.cli.main import app
 from sendense.model.decision import Reason
+from sendense.server.settings import ServerSettings
 from sendense.settings import Settings
 from sendense.units import parse_size
+from tests.house import agent_settings
 from tests.house.tree import ROOT
 
 CLI = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
 EXIT_CODES = (ROOT / "docs/exit-codes.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+SERVER = (ROOT / "docs/server.md").read_text(encoding="utf-8")
 PEER = (ROOT / "docs/peer-options.md").read_text(encoding="utf-8")
 
 GLOBAL = "Options of every command"
@@ -44,14 +49,17 @@ COMMANDS = dict(commands())
 
 def options(command: Any) -> set[str]:
     """Name the options of a command, without those of every command."""
-    shared = {option for item in PROGRAM.params for option in item.opts}
-    own = {
+    return {
         option
         for item in command.params
         for option in (*item.opts, *item.secondary_opts)
-        if option.startswith("-")
+        if option.startswith("-") and not is_shared(item) and option not in ("--help", "-h")
     }
-    return own - shared
+
+
+def is_shared(item: Any) -> bool:
+    """Tell whether an option is one of every command, or of every one that asks a server."""
+    return str(getattr(item, "rich_help_panel", "")).startswith(GLOBAL)
 
 
 def section(heading: str) -> str:
@@ -90,7 +98,7 @@ def test_options_of_every_command():
 
 
 def test_no_command_is_only_in_the_documentation():
-    headings = re.findall(r"^## `(sendense(?: [a-z]+)+)", CLI, re.MULTILINE)
+    headings = re.findall(r"^## `(sendense(?: [a-z][a-z-]*)+)", CLI, re.MULTILINE)
     assert set(headings) == set(COMMANDS)
 
 
@@ -99,20 +107,25 @@ def test_reason(reason):
     assert f"| `{reason.value}` |" in ERRORS
 
 
-def defaults() -> dict[str, str]:
-    """Give each setting of the documentation with its default."""
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", SETTINGS, re.MULTILINE)
+PAGES: list[tuple[type[BaseSettings], str]] = [(Settings, SETTINGS), (ServerSettings, SERVER)]
+FIELDS = [(page, text, name) for page, text in PAGES for name in page.model_fields]
+
+
+def defaults(text: str) -> dict[str, str]:
+    """Give each setting of a page with its default."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
     return {name: default.strip("`") for name, default in rows}
 
 
-def test_no_setting_is_only_in_the_documentation():
-    assert set(defaults()) == set(Settings.model_fields)
+@pytest.mark.parametrize(("settings", "text"), PAGES)
+def test_no_setting_is_only_in_the_documentation(settings, text):
+    assert set(defaults(text)) == set(settings.model_fields)
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_setting_and_its_default(name):
-    default, text = Settings.model_fields[name].default, defaults()[name]
-    if default is None:
+@pytest.mark.parametrize(("settings", "page", "name"), FIELDS)
+def test_setting_and_its_default(settings, page, name):
+    default, text = settings.model_fields[name].default, defaults(page)[name]
+    if default is None or default == "":
         assert text == "none"
     elif isinstance(default, bool):
         assert text == str(default).lower()
@@ -120,6 +133,27 @@ def test_setting_and_its_default(name):
         assert parse_size(text) == default
     else:
         assert text == (default.value if isinstance(default, Enum) else str(default))
+
+
+AGENT = (ROOT / "docs/agent.md").read_text(encoding="utf-8")
+AGENT_ROWS = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (yes|no) \| (.*?) \|$", AGENT, re.MULTILINE)
+
+
+def test_no_setting_of_the_agent_is_only_in_the_documentation():
+    assert [row[0] for row in AGENT_ROWS] == [row.key for row in agent_settings.ROWS]
+
+
+@pytest.mark.parametrize("row", agent_settings.ROWS, ids=lambda row: row.key)
+def test_setting_of_the_agent(row):
+    live = "yes" if row.live else "no"
+    assert (row.key, row.default, live, row.about) in AGENT_ROWS
+
+
+def test_the_example_of_the_agent_s_settings_is_right(tmp_path):
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", AGENT, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "agent.yaml"
+    file.write_text(example)
+    assert load_settings(file).performance.backup_window is not None
 
 
 ERROR_CLASSES = [

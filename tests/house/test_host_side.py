@@ -9,7 +9,9 @@ import pytest
 
 from tests.house.tree import ROOT, python_files
 
-HOST_SIDE = {"sendense", "model", "capture", "errors", "units", "clock", "log", "steps", "shield"}
+HOST_SIDE = {
+    "sendense", "model", "capture", "agent", "errors", "units", "clock", "log", "steps", "shield",
+}  # fmt: skip
 # The distribution's modules, and the `agent` extra of pyproject.toml.
 PACKAGES = {"libvirt", "libvirt_qemu", "yaml"}
 MODULES = [

@@ -16,6 +16,16 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+BOTH_KINDS = {"test_chains", "test_faults", "test_bitmap_damage"}
+"""Modules whose tests run with each kind of repository; the others with QCOW2 chains."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if "site" in metafunc.fixturenames and module in BOTH_KINDS:
+        metafunc.parametrize("site", ["dedup", "qcow2"], indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def site(lab: Lab) -> Site:
-    return Site(lab, lab.add_hypervisor())
+def site(lab: Lab, request: pytest.FixtureRequest) -> Site:
+    return Site(lab, lab.add_hypervisor(), kind=getattr(request, "param", "qcow2"))

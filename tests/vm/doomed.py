@@ -20,6 +20,8 @@ from sendense.repository.opening import open_repository
 from sendense.settings import Settings
 from sendense.workflows.backup import Backup
 from sendense.workflows.planning import BackupRequest
+from sendense.workflows.sources import LocalSource
+from tests.vm.site import ACCESS, opener
 
 
 def main() -> int:
@@ -39,7 +41,8 @@ def main() -> int:
         path = Path(name)
         machine = host.from_xml(path) if path.is_file() else host.find(name)
         request = BackupRequest(consistency=Consistency(consistency))
-        Backup(host, open_repository(repository), settings, request).run(machine)
+        source = LocalSource(host, settings, opener)
+        Backup(source, open_repository(repository, ACCESS), settings, request).run(machine)
     return 0
 
 

@@ -26,23 +26,49 @@ from sendense.capture.images import image_chain
 from sendense.capture.journal import stale_machines
 from sendense.model.point import Consistency, RecoveryPoint
 from sendense.model.survey import is_own
-from sendense.repository.opening import create_repository, open_repository
+from sendense.repository.opening import (
+    Access,
+    RepositorySettings,
+    create_repository,
+    open_repository,
+)
 from sendense.repository.protocol import Repository, VerifyLevel
 from sendense.settings import Settings
 from sendense.workflows.backup import Backup, BackupResult
 from sendense.workflows.planning import BackupRequest
+from sendense.workflows.sources import LocalSource
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.domain_xml import domain_xml
 from sendense_lab.hypervisor import Hypervisor
 from sendense_lab.lab import Lab
+from tests.support.dedup import PASSPHRASE
+
+ACCESS = Access(secret=lambda _new: PASSPHRASE)
+COMPRESSED = RepositorySettings(compression_level=3)
+
+
+def opener(location: str) -> Repository:
+    """Open a repository as a journal names it."""
+    return open_repository(location, ACCESS)
+
+
+def first_difference(left: Path, right: Path) -> int:
+    """Give the offset of the first 64 KiB that differ, or where the shorter one ends."""
+    block = 1 << 16
+    with left.open("rb") as one, right.open("rb") as other:
+        offset = 0
+        while (data := one.read(block)) == other.read(block) and data:
+            offset += block
+    return offset
 
 
 class Site:
     """Backups of lab machines into one repository, each point with its oracle."""
 
-    def __init__(self, lab: Lab, hypervisor: Hypervisor) -> None:
+    def __init__(self, lab: Lab, hypervisor: Hypervisor, kind: str = "qcow2") -> None:
         self.lab = lab
         self.hypervisor = hypervisor
+        self.kind = kind
         self.folder = lab.root / "site"
         self.folder.mkdir(exist_ok=True)
         self.settings = Settings(
@@ -53,23 +79,25 @@ class Site:
             scratch_reserve=1 << 20,
             agent_timeout=5,
         )
-        location = self.folder / "repository"
-        self.repository: Repository = (
-            open_repository(str(location))
-            if location.exists()
-            else create_repository(str(location))
-        )
+        self.repository = self.repository_at(self.folder / f"repository-{kind}")
         self.oracle = self.folder / "oracle"
 
     def with_settings(self, **changes: object) -> Site:
         """Give the same site with other settings."""
-        other = Site(self.lab, self.hypervisor)
+        other = Site(self.lab, self.hypervisor, self.kind)
         other.settings = self.settings.model_copy(update=changes)
         return other
 
     def on(self, hypervisor: Hypervisor) -> Site:
         """Give the same site, and its repository, on another host."""
-        return Site(self.lab, hypervisor)
+        return Site(self.lab, hypervisor, self.kind)
+
+    def repository_at(self, location: Path) -> Repository:
+        """Open a repository of the site's kind, or make it."""
+        url = f"{self.kind}:{location}"
+        if location.exists():
+            return open_repository(url, ACCESS)
+        return create_repository(url, COMPRESSED, ACCESS)
 
     # -- doing -----------------------------------------------------------------------
 
@@ -88,7 +116,8 @@ class Site:
         request = request or BackupRequest(consistency=Consistency.CRASH)
         with Host(self.settings.host()) as host, self._oracle(enabled=oracle):
             machine = host.find(vm.uuid) if vm.running else host.from_xml(self.xml_file(vm))
-            backup = Backup(host, self.repository, self.settings, request)
+            source = LocalSource(host, self.settings, opener)
+            backup = Backup(source, self.repository, self.settings, request)
             result = backup.run(machine)
         if oracle and result.point is not None:
             (self.oracle / "next").rename(self.oracle / result.point.id)
@@ -138,7 +167,8 @@ class Site:
         name = vm.uuid if vm.running else str(self.xml_file(vm))
         command = [
             sys.executable, "-m", "tests.vm.doomed", step, str(int(number)),
-            self.settings.model_dump_json(), self.repository.location, name, consistency.value,
+            self.settings.model_dump_json(), f"{self.kind}:{self.repository.location}", name,
+            consistency.value,
         ]  # fmt: skip
         root = Path(__file__).parents[2]
         return subprocess.run(
@@ -154,9 +184,12 @@ class Site:
             mine = self.folder / "restored.raw"
             self.read_disk(point, image.disk.identity, mine)
             assert filecmp.cmp(truth, mine, shallow=False), (
-                f"{image.disk.target} of {point.id} ({image.decision}) is not what was frozen"
+                f"{image.disk.target} of {point.id} is not what was frozen, "
+                f"from {first_difference(truth, mine)} on ({image.decision})"
             )
             mine.unlink()
+            if self.kind != "qcow2":
+                continue
             stored = self.layer(point, image.disk.target)
             compared = subprocess.run(
                 ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", str(stored), str(truth)],

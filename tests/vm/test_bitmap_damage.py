@@ -14,7 +14,6 @@ import pytest
 from sendense.capture.bitmaps import query_images
 from sendense.model.decision import Mode, Reason
 from sendense.model.survey import is_own
-from sendense.repository.opening import create_repository, open_repository
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.lab import DiskSpec
 from sendense_lab.pool import Volume
@@ -178,7 +177,7 @@ def test_overlay_thrown_away_after_a_run_on_it(site: Site, vm: CloudVm) -> None:
 
 def second_site(site: Site, vm: CloudVm, **settings: object) -> Site:
     second = site.with_settings(**settings)
-    second.repository = create_repository(str(site.folder / f"second-{vm.name}"))
+    second.repository = second.repository_at(site.folder / f"second-{vm.name}")
     return second
 
 
@@ -257,9 +256,9 @@ def goes_on_right(site: Site, vm: CloudVm) -> None:
 def test_repository_set_back_to_an_older_copy(
     site: Site, vm: CloudVm, *, bitmap_stays: bool
 ) -> None:
-    one = Site(site.lab, site.hypervisor)
+    one = Site(site.lab, site.hypervisor, site.kind)
     location = site.folder / f"set-back-{vm.name}"
-    one.repository = create_repository(str(location))
+    one.repository = one.repository_at(location)
     one.backup(vm)
     copy = Path(f"{location}-copy")
     shutil.copytree(location, copy)
@@ -271,7 +270,7 @@ def test_repository_set_back_to_an_older_copy(
         one.backup(vm)
     shutil.rmtree(location)
     copy.rename(location)
-    one.repository = open_repository(str(location))
+    one.repository = one.repository_at(location)
     change_all(vm, 3)
     point = one.backup(vm)
     assert set(reasons(point)) == {Reason.USABLE if bitmap_stays else Reason.BITMAP_MISSING}

@@ -12,7 +12,6 @@ import pytest
 from sendense.capture.bitmaps import query_images
 from sendense.capture.host import Host
 from sendense.model.decision import Mode, Reason
-from sendense.repository.opening import create_repository
 from sendense.workflows.release import release
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.lab import DiskSpec
@@ -215,7 +214,8 @@ def test_raw_disk_beside_qcow2_stores_only_what_differs(site: Site) -> None:
     vm.random_fill("vdb", 0, 8 * MIB, 1)
     vm.start(site.hypervisor)
     site.backup(vm)
-    vm.write("vdb", 1 * MIB, 64 * KIB, 2)
+    # Content that no other machine of the repository has: a deduplicating one would store nothing.
+    vm.random_fill("vdb", 1 * MIB, 64 * KIB, 90125)
     vm.write_zeroes("vdb", 2 * MIB, 1 * MIB)
     point = site.backup(vm)
     raw = point.disks[1]
@@ -223,7 +223,9 @@ def test_raw_disk_beside_qcow2_stores_only_what_differs(site: Site) -> None:
         Mode.INCREMENTAL,
         Reason.NO_BITMAP_SUPPORT,
     )
-    assert (raw.data_bytes, raw.zero_bytes) == (64 * KIB, 1 * MIB)
+    assert raw.data_bytes == 64 * KIB
+    # A dedup repository need not state zeroes where a tree has nothing.
+    assert raw.zero_bytes == (1 * MIB if site.kind == "qcow2" else 0)
     site.check_all(vm)
     site.check_clean(vm)
 
@@ -245,7 +247,8 @@ def test_granules_and_clusters_of_all_sizes(
     vm.write_zeroes("vdb", 8 * KIB, 4 * KIB)
     second = site.backup(vm, request)
     assert [first.mode, second.mode] == [Mode.INCREMENTAL] * 2
-    assert first.disks[1].block_size == max(4 * KIB, granularity)
+    if site.kind == "qcow2":
+        assert first.disks[1].block_size == max(4 * KIB, granularity)
     site.check_all(vm)
     site.verify_all(vm)
     site.check_clean(vm)
@@ -335,8 +338,8 @@ def test_own_bitmaps_are_bounded_over_several_repositories(site: Site, vm: Cloud
     names = []
     for number in range(4):
         other = site.with_settings(max_bitmaps_per_vm=2)
-        location = str(site.folder / f"repository-{vm.name}-{number}")
-        other.repository = create_repository(location)
+        location = site.folder / f"repository-{vm.name}-{number}"
+        other.repository = other.repository_at(location)
         names.append(other.backup(vm, oracle=False).checkpoint)
     assert site.own_marks(vm) == set(names[-2:])
 

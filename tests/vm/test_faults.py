@@ -18,12 +18,11 @@ from sendense.capture.host import Host
 from sendense.errors import Busy, Cancelled, OutOfSpace, SendenseError
 from sendense.model.decision import Mode, RequestedMode
 from sendense.model.point import Consistency
-from sendense.repository.opening import create_repository
 from sendense.workflows.doctor import repair
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.commands import wait_until
 from sendense_lab.lab import DiskSpec, temporary_lab
-from tests.vm.site import Site, crash
+from tests.vm.site import Site, crash, opener
 
 pytestmark = pytest.mark.vm
 
@@ -93,7 +92,7 @@ def test_doctor_repairs_what_a_dead_run_left(site: Site, vm: CloudVm) -> None:
     site.doomed(vm, "job-begun")
     assert vm.domain.jobStats().get("type", 0) != 0
     with Host(site.settings.host()) as host:
-        done = repair(host, site.settings)
+        done = repair(host, site.settings, opener)
     assert "backup job ended" in done
     site.check_clean(vm)
     check_next_is_right(site, vm)
@@ -186,8 +185,8 @@ def test_full_repository_leaves_the_older_points(site: Site) -> None:
     vm.random_fill("vdb", 0, 24 * MIB, 1)
     vm.start(site.hypervisor)
     with small_file_system(48 * MIB, at=site.folder / "small") as folder:
-        small = Site(site.lab, site.hypervisor)
-        small.repository = create_repository(str(folder / "repository"))
+        small = Site(site.lab, site.hypervisor, site.kind)
+        small.repository = small.repository_at(folder / "repository")
         first = small.backup(vm)
         vm.random_fill("vdb", 0, 24 * MIB, 2)
         with pytest.raises(OutOfSpace):

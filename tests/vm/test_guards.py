@@ -5,27 +5,28 @@ from __future__ import annotations
 import subprocess
 import threading
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import libvirt
 import pytest
 
-from sendense.capture import link, online, watchdog
+from sendense.capture import freeze, link, online, watchdog
 from sendense.capture.host import Host
 from sendense.capture.journal import JournalEntry
 from sendense.capture.watchdog import Watchdog, paused_by_io_error
 from sendense.errors import Busy, OutOfSpace, SendenseError, SourceChanged
 from sendense.model.decision import Mode, RequestedMode
 from sendense.model.point import Consistency
-from sendense.repository.chain import ChainRepository
+from sendense.repository.chain.repository import ChainRepository
 from sendense.workflows.doctor import repair
 from sendense.workflows.planning import BackupRequest
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.commands import wait_until
 from sendense_lab.lab import DiskSpec, temporary_lab
 from sendense_lab.pool import Volume
-from tests.vm.site import Site, crash
+from tests.vm.site import Site, crash, opener
 from tests.vm.test_faults import at, check_next_is_right, small_file_system
 
 pytestmark = pytest.mark.vm
@@ -78,6 +79,67 @@ def test_thawed_by_somebody_else_before_the_moment(site: Site, guest: CloudVm) -
     assert any("thawed before the moment" in warning for warning in point.warnings)
     with at("frozen", guest.guest.thaw), pytest.raises(SendenseError, match="thawed before"):
         site.run(guest, STRICT, oracle=False)
+    site.check_clean(guest)
+    assert site.backup(guest, FROZEN).consistency is Consistency.FILESYSTEM
+
+
+def begin_foreign(site: Site, vm: CloudVm) -> None:
+    """Have another program back the machine up."""
+    folder = site.hypervisor.run_dir
+    job = (
+        "<domainbackup mode='pull'><server transport='unix' "
+        f"socket='{folder}/other'/><disks><disk name='vda' backup='yes' type='file'>"
+        f"<scratch file='{folder}/other.qcow2'/></disk></disks></domainbackup>"
+    )
+    vm.domain.backupBegin(job, None, 0)
+
+
+def test_job_that_comes_before_the_freeze_freezes_nobody(site: Site, guest: CloudVm) -> None:
+    busy = pytest.raises(Busy, match="runs another job")
+    with at("bitmaps-prepared", lambda: begin_foreign(site, guest)), busy:
+        site.run(guest, FROZEN, oracle=False)
+    assert guest.guest.freeze_status() == "thawed"
+    guest.domain.abortJob()
+    site.check_clean(guest)
+
+
+@contextmanager
+def foreign_until_thawed(site: Site, vm: CloudVm) -> Iterator[None]:
+    """Hold libvirt's job lock from the freeze on, until the guest is seen thawed."""
+
+    def until_thawed() -> None:
+        wait_until(lambda: vm.guest.freeze_status() == "thawed", "the thaw", timeout_s=20)
+        vm.domain.abortJob()
+
+    watch = threading.Thread(target=until_thawed)
+
+    def hold() -> None:
+        assert vm.guest.freeze_status() == "frozen"
+        begin_foreign(site, vm)
+        watch.start()
+
+    with at("frozen", hold):
+        try:
+            yield
+        finally:
+            watch.join()
+
+
+def test_guest_is_thawed_while_the_begin_waits(
+    site: Site, guest: CloudVm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freeze, "FROZEN_MOST_S", 2.0)
+    with foreign_until_thawed(site, guest):
+        point = site.backup(guest, FROZEN)
+    assert point.consistency is Consistency.CRASH
+    assert any("longer than 2 s" in warning for warning in point.warnings)
+    assert point.frozen_s is not None
+    assert 2.0 <= point.frozen_s < 4.0
+    points = site.repository.points(guest.uuid)
+    long = pytest.raises(SendenseError, match="longer than 2 s")
+    with foreign_until_thawed(site, guest), long:
+        site.run(guest, STRICT, oracle=False)
+    assert site.repository.points(guest.uuid) == points
     site.check_clean(guest)
     assert site.backup(guest, FROZEN).consistency is Consistency.FILESYSTEM
 
@@ -213,7 +275,7 @@ def test_libvirtd_away_when_a_good_run_ends(site: Site, vm: CloudVm) -> None:
     site.hypervisor.start()
     assert vm.domain.jobStats()["type"] != 0
     with Host(site.settings.host()) as host:
-        assert "backup job ended" in repair(host, site.settings)
+        assert "backup job ended" in repair(host, site.settings, opener)
     site_marks = site.own_marks(vm)
     assert result.point.checkpoint in site_marks
     point = site.backup(vm)

@@ -10,7 +10,6 @@ import pytest
 from sendense.errors import SourceChanged
 from sendense.model.decision import Mode, Reason
 from sendense.model.machine import PowerState
-from sendense.repository.opening import create_repository
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.domain_xml import domain_xml
 from sendense_lab.lab import DiskSpec
@@ -134,8 +133,8 @@ def test_paused_after_a_migration_is_a_full_and_right(site: Site, vm: CloudVm) -
 
 def second_repository(site: Site, vm: CloudVm) -> Site:
     """Give the same site with another repository."""
-    second = Site(site.lab, site.hypervisor)
-    second.repository = create_repository(str(site.folder / f"second-{vm.name}"))
+    second = Site(site.lab, site.hypervisor, site.kind)
+    second.repository = second.repository_at(site.folder / f"second-{vm.name}")
     return second
 
 

@@ -1,0 +1,1 @@
+"""Tests on whole hosts: installed agents, deployment, and what happens between hosts."""

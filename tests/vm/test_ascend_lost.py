@@ -1,0 +1,50 @@
+"""Instances that a cloud has lost, made again there or elsewhere by one request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sendense.model.ascend import Aim, AscendRequest
+from sendense_lab.lab import Lab
+from sendense_lab.simulator.records import Template
+from tests.vm.ascend_site import USER_DATA, AscendSite, lost, shown
+
+pytestmark = pytest.mark.vm
+
+RECREATE = AscendRequest(Aim.RECREATE)
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab) -> Iterator[AscendSite]:
+    with AscendSite.on(lab, kind="Filesystem") as site:
+        yield site
+
+
+def test_a_lost_instance_is_made_again(site: AscendSite) -> None:
+    with site.cloud("4.23") as here:
+        uuid, point, was, truth = lost(here)
+        done = here.restore(uuid, point, RECREATE)
+        assert (done["way"], done["started"]) == ("import-and-deploy", True)
+        assert done["instance"] != uuid
+        assert shown(here.row(done["instance"])) == was
+        assert here.machine(done["instance"]).running
+        here.api.run("stopVirtualMachine", id=done["instance"])
+        here.ensure_same(done["instance"], truth)
+        said = f"{done} {here.facts(uuid)}"
+        assert USER_DATA not in said
+        assert "secret-word" not in said
+
+
+def test_without_its_template_the_root_file_is_made_an_instance(site: AscendSite) -> None:
+    with site.cloud("4.20") as here:
+        uuid, point, was, truth = lost(here)
+        for template in here.simulator.world.all(Template):
+            here.simulator.world.remove(template)
+        done = here.restore(uuid, point, RECREATE)
+        assert done["way"] == "import-vm"
+        now = shown(here.row(done["instance"]))
+        assert {**now, "cards": 0} == {**was, "cards": 0}
+        here.api.run("stopVirtualMachine", id=done["instance"])
+        here.ensure_same(done["instance"], truth)
