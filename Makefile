@@ -14,13 +14,13 @@ READY := $(VENV)/.ready
 
 # The host side: what has to run on Python 3.9.
 HOST_SIDE := $(wildcard src/sendense/__init__.py $(addsuffix .py,$(addprefix src/sendense/,errors units clock log steps shield)) \
-	$(addprefix src/sendense/,model capture))
+	$(addprefix src/sendense/,model capture agent fleet/host_files))
 # Only what is there: a folder without a Python file is no folder to a checker.
 SOURCES := $(foreach folder,src tests tools demo bench,$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 # --- Start
 
@@ -41,8 +41,16 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: demo
-demo: setup ## back up, break and restore a real virtual machine
-	@$(BIN)/python demo/demo.py $(ARGS)
+demo: setup ## protect a CloudStack over two KVM hosts, lose an instance, restore it
+	@$(BIN)/python -m demo.cloud $(ARGS)
+
+.PHONY: demo-host
+demo-host: setup ## the same on one libvirt host, without a control plane
+	@$(BIN)/python -m demo.host $(ARGS)
+
+.PHONY: demo-cluster
+demo-cluster: setup ## deploy to whole hosts, protect, migrate, kill, restore
+	@$(BIN)/python -m demo.fleet $(ARGS)
 
 # --- Prove
 
@@ -98,6 +106,18 @@ lab: setup ## start the lab: a private libvirt with small guests
 .PHONY: lab-down
 lab-down: setup ## stop the lab and remove what it left
 	@$(BIN)/python -m sendense_lab down $(ARGS)
+
+.PHONY: lab-cluster
+lab-cluster: setup ## start whole KVM hosts in containers, with guests
+	@$(BIN)/python -m sendense_lab.cluster up $(ARGS)
+
+.PHONY: lab-cluster-down
+lab-cluster-down: setup ## stop those hosts and remove what they left
+	@$(BIN)/python -m sendense_lab.cluster down $(ARGS)
+
+.PHONY: lab-cloud
+lab-cloud: setup ## have hosts with CloudStack's API in front, until Ctrl-C
+	@$(BIN)/python -m sendense_lab.simulator --cluster $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure speed and size, beside the peers
