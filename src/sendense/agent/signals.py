@@ -27,8 +27,9 @@ class Signals:
 
     def wait(self, within_s: float) -> frozenset[int]:
         """Give the signals that came, or none after a while."""
-        ready, _, _ = select.select([self._read], [], [], within_s)
-        return frozenset(os.read(self._read, 512)) if ready else frozenset()
+        waiting = select.poll()
+        waiting.register(self._read, select.POLLIN)
+        return frozenset(os.read(self._read, 512)) if waiting.poll(within_s * 1000) else frozenset()
 
 
 def _nothing(_number: int, _frame: Any) -> None:

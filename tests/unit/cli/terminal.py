@@ -72,8 +72,10 @@ class Terminal:
         return self._process.wait(_TIMEOUT_S)
 
     def _read(self) -> bool:
-        ready, _, _ = select.select([self._ours], [], [], 0.2)
-        if not ready:
+        # Not select(): it refuses descriptors above 1023, and a long run of tests has such.
+        waiting = select.poll()
+        waiting.register(self._ours, select.POLLIN)
+        if not waiting.poll(200):
             return True
         try:
             data = os.read(self._ours, 4096)
