@@ -81,37 +81,67 @@ class LeafReader:
         self._records = records
 
     def read(self, leaf: bytes, buffer: memoryview, wanted: Collection[int]) -> list[int]:
-        """Fill ``buffer`` with wanted blocks of a leaf; gives those of them that are not zero."""
+        """Fill ``buffer`` with wanted blocks of a leaf; gives those of them that are not zero.
+
+        After an error what ``buffer`` holds is of no use.
+        """
         slots = decode_leaf(self._records.node(leaf))
         places = [place for place, slot in enumerate(slots) if slot is not None and place in wanted]
-        chunks: dict[bytes, list[int]] = {}
-        for place in places:
-            slot = slots[place]
-            if slot is not None:
-                chunks.setdefault(slot.chunk, []).append(place)
-        view = memoryview(buffer)
-
-        def take(chunk: bytes, plain: memoryview) -> None:
-            self._check(chunk, plain, [slots[place] for place in chunks[chunk]])
-            for place in chunks[chunk]:
-                slot = slots[place]
-                if slot is not None:
-                    start = slot.block * fmt.BLOCK
-                    target = place * fmt.BLOCK
-                    view[target : target + fmt.BLOCK] = plain[start : start + fmt.BLOCK]
-
+        filling = _Filling(self._key, memoryview(buffer), slots, places)
         try:
-            self._records.read(list(chunks), take)
+            self._records.read(filling.chunks, filling.take, filling.room)
         except Damaged as error:
             raise _located(error, slots) from error
         return places
 
-    def _check(self, chunk: bytes, plain: memoryview, slots: Slots) -> None:
+
+class _Filling:
+    """A leaf that is being filled: where the blocks of each chunk belong."""
+
+    def __init__(self, key: bytes, view: memoryview, slots: Slots, places: Sequence[int]) -> None:
+        self._key = key
+        self._view = view
+        self._parts: dict[bytes, list[tuple[int, Slot]]] = {}
+        for place in places:
+            slot = slots[place]
+            if slot is not None:
+                self._parts.setdefault(slot.chunk, []).append((place, slot))
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """Give the chunks that are needed."""
+        return list(self._parts)
+
+    def room(self, chunk: bytes, length: int) -> memoryview | None:
+        """Give the place of a chunk of which all blocks belong in a row, as they lie in it.
+
+        Most do.  Copying them there afterwards took a twentieth of a restore's processor time.
+        """
+        parts = self._parts[chunk]
+        first = parts[0][0]
+        in_order = all(
+            place == first + number and slot.block == number
+            for number, (place, slot) in enumerate(parts)
+        )
+        if not in_order or length != len(parts) * fmt.BLOCK:
+            return None
+        start = first * fmt.BLOCK
+        return self._view[start : start + length]
+
+    def take(self, chunk: bytes, plain: memoryview) -> None:
+        """Hold a chunk against its digests, and put its blocks where they belong."""
+        parts = self._parts[chunk]
+        self._check(chunk, plain, parts)
+        if self.room(chunk, len(plain)) is not None:
+            return
+        for place, slot in parts:
+            start, target = slot.block * fmt.BLOCK, place * fmt.BLOCK
+            self._view[target : target + fmt.BLOCK] = plain[start : start + fmt.BLOCK]
+
+    def _check(self, chunk: bytes, plain: memoryview, parts: Sequence[tuple[int, Slot]]) -> None:
         """Hold the blocks of a chunk that are used against their digests."""
         digests = digest_blocks(self._key, plain)
-        for slot in slots:
-            if slot is None:
-                continue
+        for _, slot in parts:
             if slot.block >= len(digests) or digests[slot.block] != slot.digest:
                 raise missing(chunk, "a block is not what its digest says")
 

@@ -30,6 +30,12 @@ _NODES = 4096
 _CIPHERS = 256
 
 Take = Callable[[bytes, memoryview], None]
+Room = Callable[[bytes, int], "memoryview | None"]
+"""Gives the place for a record's plaintext, whose length is told, where there is one."""
+
+
+def _no_room(_record: bytes, _length: int) -> None:
+    """Have no place for any."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,11 @@ class Records:
 
     # --- any record ---
 
-    def read(self, ids: Sequence[bytes], take: Take) -> None:
+    def read(self, ids: Sequence[bytes], take: Take, room: Room = _no_room) -> None:
         """Read records, each once; ``take`` gets each with bytes that are valid during the call.
+
+        A record that there is ``room`` for is put there.  Before it is taken, what is there is
+        of no use: it may be of a pack that turned out to be damaged.
 
         Raises :class:`~sendense.errors.Damaged` naming a record that is nowhere whole.
         """
@@ -116,13 +125,13 @@ class Records:
         moved: list[bytes] = []
         for run in plan_runs(found.values()):
             try:
-                self._read_run(run, take)
+                self._read_run(run, take, room)
             except NotFound:
                 moved += [entry.id for entry in run.entries]
         if moved:
             indexing.refresh(self._parts, [])
             for record in moved:
-                self._read_anywhere(record, take, None)
+                self._read_anywhere(record, take, room, None)
 
     def find(self, ids: Sequence[bytes]) -> dict[bytes, Location]:
         """Tell where records lie; those that no pack holds are left out."""
@@ -151,35 +160,35 @@ class Records:
         places = self._parts.index.locations(record)
         return places + rescued.locations(record) if rescued is not None else places
 
-    def _read_run(self, run: Run, take: Take) -> None:
+    def _read_run(self, run: Run, take: Take, room: Room) -> None:
         stored = self._scratch.stored(run.end - run.start)
         try:
             self._parts.store.read_into(run.pack.name, run.start, stored)
         except Damaged:
             for entry in run.entries:  # the pack is cut: some of them may still be there
-                self._read_anywhere(entry.id, take, None)
+                self._read_anywhere(entry.id, take, room, None)
             return
         cipher = self._cipher(run.pack)
         for entry in run.entries:
             start = entry.offset - run.start
             try:
-                plain = self._open(cipher, entry, stored[start : start + entry.stored])
+                plain = self._open(cipher, entry, stored[start : start + entry.stored], room)
             except Damaged as error:
                 bad = missing(entry.id, error.message, pack=run.pack.id)
-                self._read_anywhere(entry.id, take, bad)
+                self._read_anywhere(entry.id, take, room, bad)
                 stored = self._scratch.stored(run.end - run.start)
                 self._parts.store.read_into(run.pack.name, run.start, stored)
             else:
                 take(entry.id, plain)
 
-    def _read_anywhere(self, record: bytes, take: Take, error: Damaged | None) -> None:
+    def _read_anywhere(self, record: bytes, take: Take, room: Room, error: Damaged | None) -> None:
         """Try every pack that holds a record."""
         for location in self._places(record):
             entry = location.entry
             stored = self._scratch.stored(entry.stored)
             try:
                 self._parts.store.read_into(location.pack.name, entry.offset, stored)
-                plain = self._open(self._cipher(location.pack), entry, stored)
+                plain = self._open(self._cipher(location.pack), entry, stored, room)
             except NotFound as absent:
                 error = error or missing(record, f"pack {location.pack.id} is missing: {absent}")
             except Damaged as bad:
@@ -189,8 +198,10 @@ class Records:
                 return
         raise error or missing(record, "no pack holds it")
 
-    def _open(self, cipher: PackCipher, entry: Entry, stored: memoryview) -> memoryview:
-        plain = self._scratch.plain(entry.length)
+    def _open(self, cipher: PackCipher, entry: Entry, stored: memoryview, room: Room) -> memoryview:
+        plain = room(entry.id, entry.length)
+        if plain is None:
+            plain = self._scratch.plain(entry.length)
         cipher.read_into(entry, stored, plain)
         return plain
 
