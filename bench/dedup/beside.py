@@ -76,6 +76,8 @@ def measure_beside(stage: DedupStage) -> Iterator[Figure]:
     for number in range(stage.plan.rounds):
         _Round(stage, source, archives, book, number).run()
     stage.clear(source, *(item.folder for item in archives))
+    if not archives:  # ours alone, on a machine that has none of them
+        yield from _figures(book, None)
     for archive in archives:
         yield from _figures(book, archive.name)
 
@@ -185,18 +187,19 @@ def _copy_tree(source: Path, target: Path) -> None:
                 (place / name).write_bytes(old.read_bytes())
 
 
-def _figures(book: _Book, peer: str) -> Iterator[Figure]:
+def _figures(book: _Book, peer: str | None) -> Iterator[Figure]:
     for step in _STEPS:
         yield from _of_step(book, step, _OURS, peer, step)
     yield from _of_step(book, _CHANGED, _BITMAP, peer, "1 % changed, by bitmap")
 
 
-def _of_step(book: _Book, step: str, ours: str, peer: str, told: str) -> Iterator[Figure]:
+def _of_step(book: _Book, step: str, ours: str, peer: str | None, told: str) -> Iterator[Figure]:
     name = f"dedup, {told}"
     for what, unit, field, scale in _FIELDS:
         if field == "grown" and step == _RESTORE:
             continue
         own, theirs = (
-            [value / scale for value in book.values(step, who, field)] for who in (ours, peer)
+            [value / scale for value in book.values(step, who, field)] if who else []
+            for who in (ours, peer)
         )
         yield less(f"{name}, {what}", unit, own, theirs, peer)

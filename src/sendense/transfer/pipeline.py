@@ -139,6 +139,10 @@ class Pipeline:
         self._on_wait = on_wait
         self._queue: deque[Command] = deque()
         self._changed = threading.Condition()
+        """The queue, or whether to go on: what the idle threads of connections wait for."""
+        self._awaited: dict[Command, threading.Event] = {}
+        """Who waits for a command is woken for that one only.  Woken for each that ended, a
+        caller that reads in order changed threads twice as often as it got anything."""
         self._closed = False
         self._failure: SendenseError | None = None
         self._last_end = clock.monotonic()
@@ -196,7 +200,11 @@ class Pipeline:
                     target=self._target,
                     offset=command.offset,
                 )
-            self._changed.wait(min(_HEARTBEAT_S, self._stall_s - quiet))
+            ended = self._awaited.setdefault(command, threading.Event())
+        if ended.wait(min(_HEARTBEAT_S, self._stall_s - quiet)):
+            return command.done
+        with self._changed:
+            self._awaited.pop(command, None)
             return command.done
 
     def close(self) -> None:
@@ -230,6 +238,8 @@ class Pipeline:
 
     def _fill(self, connection: _Connection) -> bool:
         """Issue what there is room for; sleep while there is nothing; tell whether to go on."""
+        if connection.in_flight and not self._queue and not self._closed:
+            return True  # without the lock: whatever comes now is seen after the next answer
         while connection.in_flight < self._depth:
             with self._changed:
                 while not (self._queue or self._closed or connection.in_flight):
@@ -250,11 +260,12 @@ class Pipeline:
             return
         with self._changed:
             connection.in_flight -= len(connection.ended)
+            self._last_end = clock.monotonic()
             for command in connection.ended:
                 command.done = True
+                if (ended := self._awaited.pop(command, None)) is not None:
+                    ended.set()
             connection.ended.clear()
-            self._last_end = clock.monotonic()
-            self._changed.notify_all()
 
     def _break(self, connection: _Connection, error: nbd.Error) -> None:
         """The connection is gone: nobody shall wait for it."""
@@ -268,7 +279,8 @@ class Pipeline:
                     target=self._target,
                 )
             connection.in_flight = 0
-            self._changed.notify_all()
+            while self._awaited:
+                self._awaited.popitem()[1].set()
 
 
 def _cut(wire: socket.socket) -> None:

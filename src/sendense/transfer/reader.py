@@ -20,6 +20,9 @@ from sendense.transfer.pipeline import Command
 from sendense.transfer.source import Source
 from sendense.units import round_up
 
+_REQUESTS = 2
+"""Of one slot in room that was given."""
+
 Room = Callable[[int, int], "memoryview | None"]
 """Gives memory for an offset and a length; see :meth:`sendense.model.stream.RoomySink.room`."""
 
@@ -53,7 +56,8 @@ def read_pieces(
         memory = _OwnBuffers(source, most=most, count=count)
     window = _Window(memory, iter(pieces), most=4 * count)
     while (slot := window.next()) is not None:
-        for command in slot.commands:
+        # The last one first: when that is there, so are the others, and we sleep but once.
+        for command in reversed(slot.commands):
             source.pipe.wait(command)
         yield Chunk(slot.piece.start, slot.piece.length, slot.view)
         memory.release(slot)
@@ -95,23 +99,31 @@ class _OwnBuffers:
 
 
 class _GivenRoom:
-    """Memory of the sink; no more is asked for at once than we had buffers."""
+    """Memory of the sink; no more is asked for at once than we had buffers.
+
+    A slot takes several requests, so that who takes its chunk is woken once for all of them.
+    """
 
     def __init__(self, source: Source, room: Room, *, most: int, count: int) -> None:
         self._source = source
         self._room = room
         self._most = most
-        self._left = count
+        self._requests = min(_REQUESTS, count)
+        self._left = count // self._requests
 
     def read(self, piece: Piece) -> _Slot | None:
         if not self._left:
             return None
-        view = self._room(piece.start, min(piece.length, self._most))
+        view = self._room(piece.start, min(piece.length, self._requests * self._most))
         if view is None:
             return None
         self._left -= 1
         first, _ = piece.cut(len(view))
-        return _Slot(first, view, tuple(self._source.submit_read(view, first.start)))
+        commands: list[Command] = []
+        for start in range(0, len(view), self._most):
+            part = view[start : start + self._most]
+            commands += self._source.submit_read(part, first.start + start)
+        return _Slot(first, view, tuple(commands))
 
     def release(self, slot: _Slot) -> None:
         if slot.view is not None:

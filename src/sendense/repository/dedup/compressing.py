@@ -34,14 +34,9 @@ class Compressor:
         return packed if len(packed) < _PAYS * len(data) else None
 
     def _promises(self, data: memoryview) -> bool:
-        probe = self._compressor("probe", 1)
         step = max(len(data) // _SAMPLES, 1)
-        sampled = packed = 0
-        for start in range(0, len(data), step):
-            sample = data[start : start + _SAMPLE]
-            sampled += len(sample)
-            packed += len(probe.compress(sample))
-        return packed < _PAYS * sampled
+        samples = b"".join(data[start : start + _SAMPLE] for start in range(0, len(data), step))
+        return len(self._compressor("probe", 1).compress(samples)) < _PAYS * len(samples)
 
     def _compressor(self, name: str, level: int) -> zstandard.ZstdCompressor:
         """Give this thread's compressor: they must not be shared."""
