@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sendense_lab.simulator import catalogue, parameters, roles, signing
+from sendense_lab.simulator import catalogue, parameters, roles, sessions, signing
 from sendense_lab.simulator.call import Call, Caller, page
 from sendense_lab.simulator.catalogue import Body, Command, Work
 from sendense_lab.simulator.errors import (
@@ -28,6 +28,7 @@ from sendense_lab.simulator.events import Events
 from sendense_lab.simulator.jobs import Jobs
 from sendense_lab.simulator.machines import MachineError, Machines
 from sendense_lab.simulator.records import Account, KeyPairOfUser, User
+from sendense_lab.simulator.sessions import Sessions
 from sendense_lab.simulator.world import World
 
 
@@ -40,6 +41,7 @@ class Reply:
     status: int = 200
     text: str = ""
     """Of an error, for the header."""
+    cookies: tuple[str, ...] = ()
 
 
 class Api:
@@ -50,6 +52,7 @@ class Api:
         self.machines = machines
         self.jobs = jobs
         self.events = events
+        self.sessions = Sessions(world)
         self._recent: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
         self.read_settings()
@@ -59,12 +62,18 @@ class Api:
         setting = self.world.is_set("enforce.post.requests.and.timestamps")
         self._enforced = setting and self.world.since("4.21")
 
-    def answer(self, first: Mapping[str, str], last: Mapping[str, str], method: str) -> Reply:
+    def answer(
+        self, first: Mapping[str, str], last: Mapping[str, str], method: str,
+        cookies: Mapping[str, str],
+    ) -> Reply:  # fmt: skip
         """Answer a request. `first` and `last` differ where a parameter came twice."""
-        found = catalogue.find(_of(first, "command"), self.world)
+        name = _of(first, "command")
+        if name in sessions.COMMANDS:
+            return self._of_sessions(name, first, cookies, method)
+        found = catalogue.find(name, self.world)
         key = found.key if found else "errorresponse"
         try:
-            caller, command = self._let_in(found, first, method)
+            caller, command = self._let_in(found, first, method, cookies)
             return Reply(key, self._do(caller, command, last))
         except ApiError as error:
             return Reply(key, error.body(), error.code, error.text)
@@ -74,12 +83,32 @@ class Api:
 
     # Who asks
 
+    def _of_sessions(
+        self, command: str, params: Mapping[str, str], cookies: Mapping[str, str], method: str
+    ) -> Reply:
+        """Begin or end a session: these two stand before all others, and need no signature."""
+        key = f"{command}response"
+        try:
+            if command == "logout":
+                return Reply(key, self.sessions.logout(params, cookies))
+            session, body = self.sessions.login(params, cookies, method)
+        except ApiError as error:
+            return Reply(key, error.body(), error.code, error.text)
+        return Reply(key, body, cookies=session.cookies)
+
     def _let_in(
-        self, found: Command | None, params: Mapping[str, str], method: str
-    ) -> tuple[Caller, Command]:
-        if found is None:
+        self, found: Command | None, params: Mapping[str, str], method: str,
+        cookies: Mapping[str, str],
+    ) -> tuple[Caller, Command]:  # fmt: skip
+        session = self.sessions.of(cookies)
+        if session is not None:
+            caller = self.sessions.caller(session, params, cookies)
+            if found is None:
+                raise _not_there(_of(params, "command"), caller)
+        elif found is None:
             raise not_verified()
-        caller = self.caller(found, params, method)
+        else:
+            caller = self.caller(found, params, method)
         self._throttle(caller)
         self._check_role(caller, found)
         return caller, found
@@ -113,11 +142,7 @@ class Api:
         if not roles.allowed(world, caller.account, command) or not roles.allowed_by_key(
             list(caller.key_rules), command
         ):
-            raise ApiError(
-                UNSUPPORTED,
-                f"The API [{command.name}] does not exist or is not available for the account "
-                f"{caller.account.name}.",
-            )
+            raise _not_there(command.name, caller)
 
     def _throttle(self, caller: Caller) -> None:
         if not self.world.is_set("api.throttling.enabled"):
@@ -192,6 +217,14 @@ class Api:
 def _of(params: Mapping[str, str], name: str) -> str:
     """Give a parameter whose name came in any case."""
     return next((value for key, value in params.items() if key.lower() == name), "")
+
+
+def _not_there(command: str, caller: Caller) -> ApiError:
+    return ApiError(
+        UNSUPPORTED,
+        f"The API [{command}] does not exist or is not available for the account "
+        f"{caller.account.name}.",
+    )
 
 
 def _holds(pair: KeyPairOfUser, now: datetime) -> bool:

@@ -151,6 +151,7 @@ def _add_user(call: Call, account: Account) -> User:
             first_name=call.text("firstname"),
             last_name=call.text("lastname"),
             email=call.text("email"),
+            password=call.text("password"),
         )
     )
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 UNAUTHORIZED = 401
+NO_METHOD = 405
 TOO_MANY = 429
 MALFORMED = 430
 BAD_PARAMETER = 431
 UNSUPPORTED = 432
+SECOND_FACTOR = 511
 INTERNAL = 530
 NOT_ALLOWED = 531
 LIMIT = 532

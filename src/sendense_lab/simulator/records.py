@@ -126,6 +126,12 @@ class User(Record):
     email: str = ""
     state: str = "enabled"
     api_access: str = "inherit"
+    password: str = field(default="", repr=False)
+    """None: nobody logs in as this user."""
+    two_factor: bool = False
+    must_change_password: bool = False
+    wrong_passwords: int = 0
+    """In a row."""
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,7 @@ import ssl
 import threading
 from datetime import datetime
 from email.utils import format_datetime
+from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +19,7 @@ from sendense_lab.simulator.faults import Fault, Faults
 
 PATH = "/client/api"
 MOST = 2 << 20
+Headers = list[tuple[str, str]]
 
 
 class ApiServer(ThreadingHTTPServer):
@@ -90,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, form: str) -> None:
         parts = urlsplit(self.path)
         if parts.path.rstrip("/") != PATH:
-            self._send(404, b"not found", "text/plain", {})
+            self._send(404, b"not found", "text/plain", [])
             return
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         pairs += parse_qsl(form, keep_blank_values=True)
@@ -104,8 +106,12 @@ class Handler(BaseHTTPRequestHandler):
         reply = self._before(faults, command)
         if reply is None:
             self.server.faults.run_hooks(command)
-            reply = self.server.api.answer(first, last, self.command)
+            reply = self.server.api.answer(first, last, self.command, self._cookies())
         self._reply(reply, faults, as_json=as_json)
+
+    def _cookies(self) -> dict[str, str]:
+        found: SimpleCookie = SimpleCookie(self.headers.get("Cookie", ""))
+        return {name: morsel.value for name, morsel in found.items()}
 
     def _before(self, faults: list[Fault], command: str) -> Reply | None:
         key = f"{command.lower()}response"
@@ -126,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
     def _reply(self, reply: Reply, faults: list[Fault], *, as_json: bool) -> None:
         kinds = {fault.kind: fault for fault in faults}
         if "html" in kinds:
-            self._send(kinds["html"].status, kinds["html"].body, "text/html", {})
+            self._send(kinds["html"].status, kinds["html"].body, "text/html", [])
             return
         if "reset" in kinds:
             self._drop(b"")
@@ -138,13 +144,14 @@ class Handler(BaseHTTPRequestHandler):
         else:
             data = answers.to_xml(reply.key, reply.body, world.full_version)
             kind = "text/xml; charset=UTF-8"
-        headers = {"X-Description": reply.text.splitlines()[0]} if reply.text else {}
+        headers = [("X-Description", reply.text.splitlines()[0])] if reply.text else []
+        headers += [("Set-Cookie", each) for each in reply.cookies]
         if "half" in kinds:
             self._drop(self._head(reply.status, len(data), kind, headers) + data[: len(data) // 2])
             return
         self._send(reply.status, data, kind, headers)
 
-    def _send(self, status: int, data: bytes, kind: str, headers: dict[str, str]) -> None:
+    def _send(self, status: int, data: bytes, kind: str, headers: Headers) -> None:
         # In one piece: a body that follows its header in a second packet waits for the first
         # one's acknowledgement, 40 ms with some clients.
         self.wfile.write(self._head(status, len(data), kind, headers) + data)
@@ -153,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
         self.close_connection = True
 
-    def _head(self, status: int, length: int, kind: str, headers: dict[str, str]) -> bytes:
+    def _head(self, status: int, length: int, kind: str, headers: Headers) -> bytes:
         now: datetime = self.server.api.world.now()
         lines = [
             f"HTTP/1.1 {status} {'OK' if status == 200 else 'Refused'}",
@@ -162,6 +169,6 @@ class Handler(BaseHTTPRequestHandler):
             f"Content-Length: {length}",
             "X-Content-Type-Options: nosniff",
             "Cache-Control: no-cache",
-            *(f"{name}: {value}" for name, value in headers.items()),
+            *(f"{name}: {value}" for name, value in headers),
         ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

@@ -376,7 +376,7 @@ def user(world: World, row: User) -> Fields:
         "domain": place.name,
         "iscallerchilddomain": False,
         "isdefault": row.name == "admin",
-        "is2faenabled": False,
+        "is2faenabled": row.two_factor,
         "is2famandated": False,
     })  # fmt: skip
 

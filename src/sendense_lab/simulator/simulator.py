@@ -31,6 +31,7 @@ from sendense_lab.simulator.records import (
 )
 from sendense_lab.simulator.registry import load
 from sendense_lab.simulator.server import PATH, ApiServer
+from sendense_lab.simulator.sessions import Sessions
 from sendense_lab.simulator.webhooks import Deliveries
 from sendense_lab.simulator.world import World
 
@@ -120,9 +121,15 @@ class Simulator:
         """Restart the management server: jobs in flight are lost; gives how many."""
         self.down()
         lost = self.jobs.restart()
+        self.api.sessions.forget()
         self.api.read_settings()
         self.up()
         return lost
+
+    @property
+    def sessions(self) -> Sessions:
+        """Give who is logged in."""
+        return self.api.sessions
 
     @property
     def url(self) -> str:
@@ -158,10 +165,13 @@ class Simulator:
                 at = below[0] if below else seed.add_domain(self.world, name, at)
             return at
 
-    def create_account(self, name: str, *, domain: str = "ROOT", role: str = "User") -> Keys:
+    def create_account(
+        self, name: str, *, domain: str = "ROOT", role: str = "User", password: str = ""
+    ) -> Keys:
         """Make an account with a user and a key; the domain is made with it."""
         with self.world.lock:
             account = seed.add_account(self.world, name, self.domain(domain), role)
+            seed.user_of(self.world, account).password = password
             return self.keys_of(account)
 
     def keys_of(self, account: Account) -> Keys:
