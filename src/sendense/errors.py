@@ -14,6 +14,7 @@ The tree, by what the caller should do::
     |   +-- AlreadyExists     it exists already
     |   +-- Conflict          it is not, or no longer, in the state that the request needs
     |   +-- NotSignedIn       who asks could not be told
+    |   |   +-- SecondStep    a password is not enough to tell it
     |   +-- NotAllowed        the operating system or the host refuses us
     |   |   +-- Held          a pin or a lock keeps the point
     |   +-- Unsupported       this host, disk or version cannot do it
@@ -87,6 +88,12 @@ class NotSignedIn(Rejected):
     """Who asks could not be told: no token, or one that does not count."""
 
     code = "not-signed-in"
+
+
+class SecondStep(NotSignedIn):
+    """Name and password are right, and more is asked for than we can pass on."""
+
+    code = "second-step"
 
 
 class NotAllowed(Rejected):

@@ -290,10 +290,8 @@ class CloudClient:
     def _send(
         self, command: str, params: dict[str, Any], silent_s: float | None
     ) -> dict[str, Any] | Refused:
-        now = clock.now() + timedelta(seconds=self.skew_s)
-        fields = signing.signed(command, params, self._api_key, self._secret, now=now)
         try:
-            reply = self._wire.post(fields, silent_s=silent_s)
+            reply = self._wire.post(self._form(command, params), silent_s=silent_s)
         except NotSent as error:
             away = refusals.no_answer(command, str(error), cloud=self.name, sent=False)
             if isinstance(error, Untrusted):
@@ -309,6 +307,11 @@ class CloudClient:
             return answers.read(reply.status, reply.body, reply.description)
         except Nonsense as error:
             raise refusals.no_answer(command, str(error), cloud=self.name) from None
+
+    def _form(self, command: str, params: dict[str, Any]) -> dict[str, str]:
+        """Give what is sent, with what proves who asks."""
+        now = clock.now() + timedelta(seconds=self.skew_s)
+        return signing.signed(command, params, self._api_key, self._secret, now=now)
 
     def _believe(self, skew_s: float | None) -> None:
         """Take the cloud's clock over, unless it is no clock: a proxy wrote any date."""

@@ -1,4 +1,4 @@
-"""Whose keys somebody shows: the cloud is asked with them, and says it.
+"""Whose keys somebody shows, or whose session it is: the cloud is asked with them, and says it.
 
 ``listUsers`` without ``listall`` gives the users of the caller's own account, whatever its type.
 Where its role does not have that command, ``listAccounts`` gives the account; one of type User sees
@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from sendense.cloudstack.answers import number, rows, text
 from sendense.cloudstack.client import CloudClient
+from sendense.cloudstack.session import NO_SECOND_FACTOR, second_factor
 from sendense.errors import NotAllowed, NotSignedIn
 from sendense.model.cloud import Owner
 from sendense.model.cloud_check import CloudIdentity
+from sendense.model.cloud_login import LoggedIn
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +35,27 @@ def who_is(
     :class:`~sendense.errors.NotSignedIn` where its keys do not count.
     """
     _prove(client)
-    row = _own_row(client, api_key)
+    return _identity(client, cloud_id, _own_row(client, api_key), paths)
+
+
+def who_logged_in(
+    client: CloudClient, cloud_id: str, login: LoggedIn, paths: Mapping[str, str]
+) -> CloudIdentity:
+    """Ask a cloud whose session its client has; it has to be what it said as the session began.
+
+    :class:`~sendense.errors.NotSignedIn` where the session does not count;
+    :class:`~sendense.errors.SecondStep` where the cloud wants more before it answers in it.
+    """
+    _prove_session(client)
+    row = _row_of(client, login)
+    if (text(row, "domainid"), text(row, "account", "name")) != (login.domain_id, login.account):
+        raise _doubt("it names another account than it did at first")
+    return _identity(client, cloud_id, row, paths)
+
+
+def _identity(
+    client: CloudClient, cloud_id: str, row: Mapping[str, Any], paths: Mapping[str, str]
+) -> CloudIdentity:
     domain_id, account = text(row, "domainid"), text(row, "account", "name")
     if not domain_id or not account or "accounttype" not in row:
         raise _doubt("its answer names no account")
@@ -63,6 +85,34 @@ def _prove(client: CloudClient) -> None:
             ) from None
 
 
+def _prove_session(client: CloudClient) -> None:
+    """Have the session checked, as keys are: one that waits for a second factor is ended by it."""
+    try:
+        client.ping()
+    except NotAllowed as error:
+        if error.data.get("cs_code") == NO_SECOND_FACTOR:
+            raise second_factor() from None
+        if error.data.get("cs_code") != _NO_RIGHT:
+            raise NotSignedIn(
+                "the cloud does not accept the session that it began",
+                hint="sign in again, or with API keys",
+            ) from None
+
+
+def _row_of(client: CloudClient, login: LoggedIn) -> dict[str, Any]:
+    """Give the row of a session's own user, or that of the account where users are not shown."""
+    found = _asked(client, "listUsers", "user", id=login.user_id)
+    if found:
+        found = [row for row in found if text(row, "id") == login.user_id]
+    else:
+        found = _asked(client, "listAccounts", "account")
+    if len(found) != 1:
+        raise _doubt("it does not show the one user or account that this is")
+    if text(found[0], "state").lower() not in ("", "enabled"):
+        raise _doubt(f"its state there is {text(found[0], 'state')}")
+    return found[0]
+
+
 def _own_row(client: CloudClient, api_key: str) -> dict[str, Any]:
     found = _asked(client, "listUsers", "user")
     # Its own key is shown to each user by most versions.
@@ -82,9 +132,9 @@ def _account_id(row: Mapping[str, Any]) -> str:
     return text(row, "accountid") or ("" if "username" in row else text(row, "id"))
 
 
-def _asked(client: CloudClient, command: str, key: str) -> list[dict[str, Any]]:
+def _asked(client: CloudClient, command: str, key: str, **params: str) -> list[dict[str, Any]]:
     try:
-        return rows(client.call(command), key)
+        return rows(client.call(command, **params), key)
     except NotAllowed as error:
         _LOG.info("%s: %s", client.name, error)
         return []
@@ -108,6 +158,6 @@ def _projects(client: CloudClient) -> tuple[str, ...]:
 
 def _doubt(why: str) -> NotSignedIn:
     return NotSignedIn(
-        f"the cloud does not tell whose keys these are: {why}",
+        f"the cloud does not tell who this is: {why}",
         hint="the role of the account needs listUsers",
     )

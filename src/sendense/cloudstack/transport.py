@@ -133,6 +133,11 @@ class Wire:
         except httpx.HTTPError as error:
             raise BrokenOff(_words(error)) from None
 
+    def cookie(self, name: str) -> str:
+        """Give what the other side has us keep under a name; empty where it is nothing."""
+        found = (each.value for each in self._http.cookies.jar if each.name == name)
+        return next(found, None) or ""
+
     def close(self) -> None:
         """Close its connections."""
         self._http.close()

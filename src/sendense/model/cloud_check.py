@@ -73,7 +73,7 @@ class CloudCheck:
 
 @dataclass(frozen=True)
 class CloudIdentity:
-    """Who somebody is in a cloud, by the keys that were shown."""
+    """Who somebody is in a cloud, by the keys or the password that were shown."""
 
     cloud_id: str
     user: str

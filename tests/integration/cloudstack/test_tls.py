@@ -5,10 +5,13 @@ import ssl
 import pytest
 
 from sendense.cloudstack.client import CloudClient
+from sendense.cloudstack.identity import who_logged_in
 from sendense.cloudstack.refusals import Lost
+from sendense.cloudstack.session import session
 from sendense.cloudstack.transport import Limits, endpoint_of
 from sendense.errors import Rejected, Unavailable
 from sendense.fleet.authority import Authority
+from sendense.model.cloud_login import CloudLogin
 from sendense.model.secret import Secret
 
 QUICK = Limits(per_second=1000)
@@ -52,6 +55,31 @@ def test_no_other_is(site, signed, other):
     # The form with the signature was not sent.
     assert not isinstance(error.value, Lost)
     assert "certificate of its authority" in str(error.value.hint)
+
+
+def session_of(cloud, ca_pem):
+    cloud.create_account("ann", password="pass word")
+    login = CloudLogin("ann", Secret("pass word"))
+    with session(cloud.url, login, ca_pem=ca_pem, limits=QUICK) as (client, found):
+        return who_logged_in(client, "id", found, {})
+
+
+@pytest.mark.parametrize("secure", ["true", "false"])
+def test_a_password_goes_to_who_is_trusted(site, signed, secure):
+    authority, context = signed
+    cloud = site.cloud(tls=context, settings={"enable.secure.session.cookie": secure})
+    assert session_of(cloud, authority.certificate.decode()).user == "ann"
+    assert (cloud.sessions.begun, cloud.sessions.open) == (1, 0)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_password_goes_to_nobody_else(site, signed, other):
+    _, context = signed
+    cloud = site.cloud(tls=context)
+    ca_pem = Authority.create("another").certificate.decode() if other else ""
+    with pytest.raises(Unavailable, match="certificate verify failed"):
+        session_of(cloud, ca_pem)
+    assert cloud.sessions.begun == 0
 
 
 def test_what_is_no_certificate():

@@ -31,6 +31,7 @@ BY_CLASS = {
     errors.Unsupported: 9,
     errors.Conflict: 2,
     errors.NotSignedIn: 2,
+    errors.SecondStep: 2,
     errors.NotAllowed: 10,
     errors.Held: 10,
     errors.Cancelled: 130,

@@ -1,4 +1,4 @@
-"""Asking a cloud who somebody is, by keys that are used this once; and when that ends again."""
+"""Asking a cloud who somebody is, by keys or a password, used this once; and when it ends again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Final
 from sendense.catalog.catalog import Catalog
 from sendense.cloudstack.answers import rows, text
 from sendense.cloudstack.client import CloudClient
-from sendense.cloudstack.identity import who_is
+from sendense.cloudstack.identity import who_is, who_logged_in
+from sendense.cloudstack.session import session
 from sendense.cloudstack.transport import Limits
 from sendense.errors import NotFound
 from sendense.model.access import TenantScope
 from sendense.model.cloud import CloudAccount, CloudDomain, CloudKind, CloudObject
 from sendense.model.cloud_check import CloudIdentity
+from sendense.model.cloud_login import CloudLogin
 from sendense.model.secret import Secret
 
 log = logging.getLogger(__name__)
@@ -32,15 +34,32 @@ def who(catalog: Catalog, cloud_id: str, api_key: str, secret: Secret) -> CloudI
     :class:`~sendense.errors.NotSignedIn` where they do not count.
     """
     cloud = catalog.clouds.get(cloud_id)
-    domains = catalog.inventory.present(cloud_id, CloudKind.DOMAIN)
-    paths = {each.id: each.path for each in domains if isinstance(each, CloudDomain)}
     client = CloudClient(
         cloud.endpoint, api_key, secret, name=cloud.name, ca_pem=cloud.ca_pem, limits=_QUICK
     )
     try:
-        return who_is(client, cloud_id, api_key, paths)
+        return who_is(client, cloud_id, api_key, _paths(catalog, cloud_id))
     finally:
         client.close()
+
+
+def who_by_password(catalog: Catalog, cloud_id: str, login: CloudLogin) -> CloudIdentity:
+    """Log in to a cloud, ask it who that is, and log out again.
+
+    :class:`~sendense.errors.NotSignedIn` where it does not take them, and its kind
+    :class:`~sendense.errors.SecondStep` where it wants more than a password.
+    """
+    cloud = catalog.clouds.get(cloud_id)
+    begun = session(
+        cloud.endpoint, login, name=cloud.name, ca_pem=cloud.ca_pem, limits=_QUICK
+    )  # fmt: skip
+    with begun as (client, found):
+        return who_logged_in(client, cloud_id, found, _paths(catalog, cloud_id))
+
+
+def _paths(catalog: Catalog, cloud_id: str) -> dict[str, str]:
+    domains = catalog.inventory.present(cloud_id, CloudKind.DOMAIN)
+    return {each.id: each.path for each in domains if isinstance(each, CloudDomain)}
 
 
 def end_users(catalog: Catalog, cloud_id: str, client: CloudClient) -> None:
