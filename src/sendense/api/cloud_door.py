@@ -7,6 +7,7 @@ from typing import NoReturn, Protocol
 
 from sendense.errors import Unsupported
 from sendense.model.cloud_check import CloudCheck, CloudIdentity
+from sendense.model.cloud_login import CloudLogin
 from sendense.model.secret import Secret
 
 
@@ -30,6 +31,9 @@ class CloudDoor(Protocol):
 
     def who(self, cloud_id: str, api_key: str, secret: Secret) -> CloudIdentity:
         """Ask a cloud whose keys these are."""
+
+    def who_by_password(self, cloud_id: str, login: CloudLogin) -> CloudIdentity:
+        """Ask a cloud whose name and password these are."""
 
 
 class NoClouds:
@@ -56,6 +60,10 @@ class NoClouds:
         return False
 
     def who(self, cloud_id: str, api_key: str, secret: Secret) -> CloudIdentity:
+        """Refuse."""
+        _refuse(f"cloud {cloud_id} cannot be asked")
+
+    def who_by_password(self, cloud_id: str, login: CloudLogin) -> CloudIdentity:
         """Refuse."""
         _refuse(f"cloud {cloud_id} cannot be asked")
 

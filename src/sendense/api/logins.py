@@ -1,11 +1,16 @@
-"""Signing in with the keys of a cloud: how often, how many at once, and for how long it counts.
+"""Signing in with what a cloud knows: how often, how many at once, and for how long it counts.
 
 Each attempt has a cloud asked, for seconds where it is slow.  So few are under way at once; whoever
 fails waits as those do whose tokens do not count.
+
+Keys are not guessed, passwords are.  So a user's password is tried a few times only, wherever the
+attempts come from, and the right one is not let through before the others: who has to wait would
+learn by it which one is right.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,24 +21,42 @@ from sendense.errors import NotSignedIn
 from sendense.model.secret import Secret
 
 LASTS_S = 12 * 3600.0
+GUESSES = 4
+"""One less than what CloudStack locks a user out after, where nobody set it otherwise."""
+GUESSES_S = 300.0
+_NOTHING = Secret(b"")
 
 
 class Logins:
     """Attempts to sign in so; for many threads."""
 
-    def __init__(self, *, allowed: int = 10, at_once: int = 4, lasts_s: float = LASTS_S) -> None:
-        """Let so many fail in a minute, and so many be under way; 0 seconds: nobody may."""
+    def __init__(
+        self, *, allowed: int = 10, at_once: int = 4, lasts_s: float = LASTS_S,
+        guesses: int = GUESSES,
+    ) -> None:  # fmt: skip
+        """Let so many fail in a minute, and so many be under way; 0 seconds: nobody may.
+
+        ``guesses``: so many passwords of one user may be wrong in five minutes.
+        """
         self.lasts_s = lasts_s
         self._attempts = Attempts(allowed=allowed)
+        self._guesses = Attempts(allowed=guesses, window_s=GUESSES_S)
         self._places = threading.BoundedSemaphore(at_once)
+        self._tried: set[str] = set()
+        """Users whose password is being tried."""
+        self._lock = threading.Lock()
 
     @contextmanager
     def attempt(self, origin: str, keys: Secret) -> Iterator[None]:
-        """Hold a place for one; how it ends counts for the address that it came from."""
+        """Hold a place for one; how it ends counts for the address that it came from.
+
+        ``keys`` were good a moment ago: then the address is heard, whoever else fails there.  With
+        a password they are the user's name: the password itself is no reason to hear anybody.
+        """
         wait_s = self._attempts.wait_s(origin, keys)
         if wait_s > 0:
             raise TooMany(
-                "too many keys that do not count came from this address",
+                "too many logins that do not count came from this address",
                 hint="wait a minute",
                 retry_after_s=int(wait_s) + 1,
             )
@@ -48,3 +71,32 @@ class Logins:
             self._attempts.succeeded(keys)
         finally:
             self._places.release()
+
+    @contextmanager
+    def guess(self, subject: str) -> Iterator[None]:
+        """Let a password of one user be tried; how it ends counts for that user.
+
+        A right one is refused as a wrong one is while the user has to wait.  One at a time: many
+        at once would all be tried before the first of them counts.
+        """
+        # Never taken for an address, whatever a user is called.
+        user = hashlib.sha256(subject.encode(errors="surrogatepass")).hexdigest()
+        with self._lock:
+            if user in self._tried:
+                raise TooMany("this user is signing in at this moment", hint="try again")
+            wait_s = self._guesses.wait_s(user, _NOTHING)
+            if wait_s > 0:
+                raise TooMany(
+                    "too many passwords of this user did not count",
+                    hint="wait five minutes, or sign in with API keys",
+                    retry_after_s=int(wait_s) + 1,
+                )
+            self._tried.add(user)
+        try:
+            yield
+        except NotSignedIn:
+            self._guesses.failed(user)
+            raise
+        finally:
+            with self._lock:
+                self._tried.discard(user)

@@ -28,9 +28,10 @@ from sendense.model.cloud_check import (
     Purpose,
     PurposeCheck,
 )
+from sendense.model.cloud_login import CloudLogin
 from sendense.model.secret import Secret
 from sendense.workflows.managed.estate import Estate
-from sendense.workflows.managed.signing_in import who
+from sendense.workflows.managed.signing_in import who, who_by_password
 
 _IMPATIENT: Final = Limits(silent_s=20.0, whole_s=60.0, patience_s=5.0)
 _FEATURES: Final = {
@@ -122,6 +123,10 @@ class CloudDoors:
     def who(self, cloud_id: str, api_key: str, secret: Secret) -> CloudIdentity:
         """Ask a cloud whose keys these are; they are used this once."""
         return who(self._estate.catalog, cloud_id, api_key, secret)
+
+    def who_by_password(self, cloud_id: str, login: CloudLogin) -> CloudIdentity:
+        """Ask a cloud who this is, in a session that begins and ends with it."""
+        return who_by_password(self._estate.catalog, cloud_id, login)
 
     def _webhooks(self, client: CloudClient, cloud_id: str) -> list[dict[str, Any]]:
         """Give the webhooks that we made in a cloud, told by their name."""

@@ -113,7 +113,8 @@ class ServerSettings(BaseSettings):
         default=12.0,
         ge=0,
         le=24 * 365,
-        description="hours that a login with keys of a cloud counts; 0: nobody logs in so",
+        description="hours that a login with keys or a password of a cloud counts; 0: nobody logs "
+        "in so",
     )
 
     @classmethod

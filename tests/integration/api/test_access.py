@@ -110,6 +110,7 @@ ROLES = {
     "show_metrics": {A, O, V},
     "show_health": set(),
     "sign_in_cloudstack": set(),
+    "sign_in_cloudstack_password": set(),
     "list_tenants": {A, O},
     "create_tenant": {A},
     "create_all_tenants": {A},
@@ -120,7 +121,7 @@ ROLES = {
 """Written down a second time: who opens a route to somebody changes two places."""
 SIGNED = {"take_hint"}
 """For everybody whose body is signed; ours is not."""
-OPEN = {"take_hint": 403, "sign_in_cloudstack": 422}
+OPEN = {"take_hint": 403, "sign_in_cloudstack": 422, "sign_in_cloudstack_password": 422}
 """For everybody without a token, and what an empty body is answered with."""
 
 

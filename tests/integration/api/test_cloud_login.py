@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -14,71 +13,16 @@ from sendense import clock
 from sendense.api.logins import Logins
 from sendense.catalog.audit import AuditFilter
 from sendense.catalog.tables import CLOUD_INSTANCES
-from sendense.cloudstack.transport import Limits
 from sendense.model.access import Grant, Outcome, Role, TenantScope, User
 from sendense.model.cloud import CloudKeys
 from sendense.model.secret import Secret
-from sendense.server.cloud_doors import CloudDoors
-from sendense.settings import Settings
-from sendense.workflows.managed.cloud_sync import look_at_cloud, look_at_instances
-from sendense.workflows.managed.clouds import CloudClients
-from sendense.workflows.managed.estate import Estate
-from sendense_lab.simulator import seed
+from sendense.workflows.managed.cloud_sync import look_at_instances
 from sendense_lab.simulator.records import Domain
 from sendense_lab.simulator.simulator import Simulator
 from tests.support.catalogs import catalog_at, new_urls
+from tests.support.cloud_logins import clouds
 from tests.support.clouds import a_cloud
 from tests.support.fleet import NOW
-
-PLACE = "/login/cloudstack"
-
-
-class Cloud:
-    """A simulated cloud, and the server that knows it as `west`."""
-
-    def __init__(self, simulator, site) -> None:
-        self.simulator = simulator
-        self.site = site
-        # The pace that spares a real management server would be most of a test's time.
-        clients = CloudClients(Limits(per_second=1000))
-        self.estate = Estate(site.catalog, Settings(), clouds=clients)
-        site.services.clouds = CloudDoors(self.estate, lambda *_: None)
-        keys = CloudKeys(simulator.admin_keys.api_key, Secret(simulator.admin_keys.secret))
-        self.id = site.catalog.clouds.add(a_cloud("west", endpoint=simulator.url), keys).id
-
-    def look(self) -> None:
-        """Read all of it."""
-        look_at_cloud(self.estate, self.id)
-
-    def log_in(self, keys, cloud="west"):
-        """Sign in over the API; gives the answer."""
-        body = {"cloud": cloud, "api_key": keys[0], "secret_key": keys[1]}
-        return self.site.client(None).post(PLACE, json=body)
-
-    def as_user(self, keys):
-        """Sign in, and give a client with the token and the user's entry."""
-        answer = self.log_in(keys)
-        assert answer.status_code == 201, answer.text
-        made = answer.json()
-        return self.site.client(token=made["token"]), self.site.catalog.users.get(made["user"])
-
-    def project(self, name, owner, *members):
-        """Make a project."""
-        with self.simulator.world.lock:
-            project = seed.add_project(self.simulator.world, name, owner, name)
-            project.member_ids.extend(each.id for each in members)
-            return project
-
-
-@contextmanager
-def clouds(site, **how):
-    """Give a cloud on paper."""
-    with Simulator(**{"job_s": 0.02, **how}) as simulator:
-        cloud = Cloud(simulator, site)
-        try:
-            yield cloud
-        finally:
-            cloud.estate.clouds.close()
 
 
 @pytest.fixture

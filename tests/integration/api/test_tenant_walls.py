@@ -100,6 +100,9 @@ def acts(other: Side, own: Side) -> dict[str, list[Any]]:
         "ask_cloud_restore": into_cloud,
         # For everybody: it says who somebody is, and takes no token.
         "sign_in_cloudstack": [{"cloud": other.id("cloud"), **keys}],
+        "sign_in_cloudstack_password": [
+            {"cloud": other.id("cloud"), "user": other.id("user"), "password": "p"}
+        ],
         "take_hint": [{"event": "x"}],
     }
 

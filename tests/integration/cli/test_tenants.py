@@ -9,17 +9,20 @@ import sys
 import pytest
 
 from sendense.api.cloud_door import NoClouds
-from sendense.errors import NotSignedIn
+from sendense.errors import NotSignedIn, SecondStep
 from sendense.model.access import Role
 from sendense.model.cloud import CloudAccount, CloudDomain, CloudKind, CloudProject, Owner
 from sendense.model.cloud_check import CloudIdentity
 from tests.support.clouds import KEYS_OF_CLOUD, a_cloud, a_cloud_instance, pairs
 from tests.support.fleet import NOW
 from tests.unit.cli.stage import a_secret_file
+from tests.unit.cli.terminal import Terminal
 
 CLOUD = "id-west"
 ANN = Owner("d-acme", "ROOT/acme", "ann")
 ANN_HERE = "cloud:id-west:d-acme:a-ann"
+PASSWORD = " pass wörd"
+BY_PASSWORD = ("--cloud", "west", "--user", "ann", "--domain", "ROOT/acme")
 
 
 class Door(NoClouds):
@@ -28,6 +31,15 @@ class Door(NoClouds):
     def who(self, cloud_id, api_key, secret):
         """Say whose they are."""
         if (api_key, secret.reveal()) != ("key-of-ann", b"s3cret"):
+            raise NotSignedIn("no")
+        return CloudIdentity(cloud_id, "ann", ANN, "User", account_id="a-ann")
+
+    def who_by_password(self, cloud_id, login):
+        """Know one user, and one more with a second factor."""
+        shown = (login.user, login.path, login.password.reveal().decode())
+        if shown == ("two", "/", PASSWORD):
+            raise SecondStep("a second factor", hint="sign in with API keys")
+        if shown != ("ann", "/acme", PASSWORD):
             raise NotSignedIn("no")
         return CloudIdentity(cloud_id, "ann", ANN, "User", account_id="a-ann")
 
@@ -145,6 +157,76 @@ def test_keys_that_are_wrong_or_not_whole(visitor, cloud, tmp_path):
     visitor.refused("login", cloud.url, *keys[:4], "--secret-file", bad, code=2, says=says)
     both = (*keys, "--token-file", wrong)
     visitor.refused("login", cloud.url, *both, code=2, says="two ways")
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\nmore\n"])
+def test_a_login_with_a_password_from_a_file(visitor, cloud, home, tmp_path, end):
+    file = a_secret_file(tmp_path / "password", PASSWORD + end)
+    answer = visitor("login", cloud.url, *BY_PASSWORD, "--password-file", file, "-vv")
+    assert answer.code == 0, answer
+    assert "as ROOT/acme/ann (tenant)" in answer.out
+    assert "it counts until" in answer.err
+    kept = (home / "config/sendense/login.json").read_text()
+    assert PASSWORD.strip() not in kept + answer.out + answer.err
+    assert visitor.json("whoami")["user"] == ANN_HERE
+
+
+def test_a_login_with_a_password_from_standard_input(visitor, cloud, monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO(f"{PASSWORD}\n".encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert "as ROOT/acme/ann (tenant)" in visitor.ok("login", cloud.url, *BY_PASSWORD)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    visitor.refused("login", cloud.url, *BY_PASSWORD, code=2, says="there is no password")
+
+
+def test_a_password_typed_on_a_terminal_is_not_shown(visitor, cloud):
+    with Terminal("login", cloud.url, *BY_PASSWORD) as terminal:
+        terminal.wait_for("Password of ann in west")
+        terminal.type(PASSWORD)
+        assert terminal.end() == 0
+    assert PASSWORD.strip().encode() not in terminal.shown
+    assert b"as ROOT/acme/ann" in terminal.shown
+
+
+def test_a_second_factor_leads_to_keys(visitor, cloud, tmp_path):
+    file = a_secret_file(tmp_path / "password", PASSWORD)
+    line = ("--cloud", "west", "--user", "two", "--password-file", file)
+    answer = visitor.refused("login", cloud.url, *line, code=2, says="a second factor")
+    assert "sign in with API keys" in answer.err
+
+
+def test_a_password_that_does_not_count(visitor, cloud, home, tmp_path):
+    file = a_secret_file(tmp_path / "password", "t0psecret")
+    line = (*BY_PASSWORD, "--password-file", file)
+    answer = visitor.refused("login", cloud.url, *line, code=2, says="does not accept this user")
+    assert "check the name of the cloud" in answer.err
+    assert "t0psecret" not in answer.err
+    assert not (home / "config/sendense/login.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--user", "ann"), "--cloud and --user"),
+        (("--cloud", "west", "--domain", "ROOT"), "--cloud and --user"),
+        (("--cloud", "west"), "or --cloud and --user"),
+        (("--cloud", "west", "--user", "ann", "--api-key", "k"), "two ways"),
+        (("--cloud", "west", "--user", "ann", "--token-file", "FILE"), "two ways"),
+        (("--cloud", "west", "--user", "ann", "--password-file", "FILE"), "the password is empty"),
+    ],
+)
+def test_half_of_a_login(visitor, cloud, tmp_path, options, says):
+    file = a_secret_file(tmp_path / "empty", "\nx")
+    words = [str(file) if word == "FILE" else word for word in options]
+    visitor.refused("login", cloud.url, *words, code=2, says=says)
+
+
+def test_a_password_that_is_no_text(visitor, cloud, tmp_path):
+    file = tmp_path / "password"
+    file.write_bytes(b"\xff\xfe")
+    file.chmod(0o600)
+    line = (*BY_PASSWORD, "--password-file", file)
+    visitor.refused("login", cloud.url, *line, code=2, says="no UTF-8")
 
 
 def test_the_user_of_a_cloud_is_like_others(person, cloud):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sendense import clock
-from sendense.errors import NotSignedIn, Rejected, SendenseError, Unavailable
+from sendense.errors import NotSignedIn, Rejected, SecondStep, SendenseError, Unavailable
 from sendense.fleet.problems import error_of
 
 _OTHER_VERSION = "the server and this program may be of different versions: see 'sendense version'"
@@ -86,7 +86,7 @@ def problem_of(status: int, content: bytes, url: str) -> SendenseError:
     if body["code"] == SendenseError.code:
         # One that the server did not foresee is no service that cannot be reached.
         error = SendenseError(error.message, hint=error.hint)
-    if isinstance(error, NotSignedIn):
+    if isinstance(error, NotSignedIn) and not isinstance(error, SecondStep):
         error.hint = _SIGN_IN
     data = body.get("data")
     if isinstance(data, Mapping):

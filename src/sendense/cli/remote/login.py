@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sendense.cli.output import pairs
-from sendense.cli.passphrase import read_secret_file
 from sendense.cli.remote.answers import Doc
+from sendense.cli.remote.cloud_login import CloudOptions, token_of_cloud, typed
 from sendense.cli.remote.frame import Remote, asks
 from sendense.cli.remote.sign_in import (
     TOKEN_FILE,
-    Server,
     SignIn,
     as_token,
     forget,
@@ -25,11 +22,8 @@ from sendense.cli.remote.sign_in import (
     kept_sign_in,
     server_at,
 )
-from sendense.cli.remote.words import when
-from sendense.errors import Cancelled, NotSignedIn, Rejected
+from sendense.errors import NotSignedIn, Rejected
 from sendense.model.secret import Secret
-
-_LONGEST = 4096
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +42,7 @@ def login(
     *,
     cloud: Annotated[
         str | None,
-        typer.Option("--cloud", metavar="NAME", help="Sign in with your own keys of this cloud."),
+        typer.Option("--cloud", metavar="NAME", help="Sign in with what this cloud knows you by."),
     ] = None,
     api_key: Annotated[
         str | None, typer.Option("--api-key", metavar="KEY", help="Your API key of that cloud.")
@@ -57,11 +51,23 @@ def login(
         Path | None,
         typer.Option("--secret-file", metavar="FILE", help="File with its secret; else typed."),
     ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="NAME", help="Your user name of that cloud.")
+    ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option("--domain", metavar="PATH", help="The user's domain; else the root domain."),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", metavar="FILE", help="File with the password; else typed."),
+    ] = None,
 ) -> None:
     """Sign in to a server: its token is checked, and kept for you alone."""
     server = server_at(url, remote.asked)
-    if cloud is not None or api_key is not None or secret_file is not None:
-        token = _token_for_keys(remote, server, cloud, api_key, secret_file)
+    given = CloudOptions(cloud, api_key, secret_file, user, domain, password_file)
+    if given.given:
+        token = token_of_cloud(remote, server, given)
     else:
         token = given_token(remote.asked.token_file, remote.run.warn) or _read_token(server.url)
     sign_in = SignIn(server, token)
@@ -77,64 +83,11 @@ def _called(who: Doc) -> str:
     return str(who.get("called") or who["user"])
 
 
-def _token_for_keys(
-    remote: Remote, server: Server, cloud: str | None, api_key: str | None, file: Path | None
-) -> Secret:
-    """Have the server ask a cloud whose keys these are; gives the token that follows."""
-    if cloud is None or api_key is None:
-        raise Rejected(
-            "keys of a cloud are the cloud's name, an API key and its secret",
-            hint="give --cloud and --api-key",
-        )
-    if remote.asked.token_file is not None:
-        raise Rejected("a token and keys of a cloud are two ways", hint="name one of them")
-    secret = (
-        read_secret_file(file, remote.run.warn).reveal()
-        if file is not None
-        else _typed(f"Secret of the key {api_key[:8]}...", "secret", "--secret-file")
-    )
-    body = {"cloud": cloud, "api_key": api_key, "secret_key": _line(secret)}
-    with remote.connect(SignIn(server, Secret(b""))) as client:
-        made = client.post_once("/login/cloudstack", body)
-    remote.note(f"it counts until {when(made.moment('expires_at'))}")
-    return as_token(str(made["token"]).encode(), server.url)
-
-
-def _line(secret: bytes) -> str:
-    """Read the secret of a key: one word, in the first line."""
-    line = secret.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].strip()
-    if not line or not all(33 <= byte < 127 for byte in line):
-        raise Rejected("this is not the secret of a key", hint="it is one word, in one line")
-    return line.decode()
-
-
 def _read_token(url: str) -> Secret:
     """Read the token from standard input, or have it typed without being shown."""
     where = "what was typed" if sys.stdin.isatty() else "standard input"
     option = f"--token-file or {TOKEN_FILE}"
-    return as_token(_typed(f"Token for {url}", "token", option), where)
-
-
-def _typed(question: str, what: str, option: str) -> bytes:
-    """Read a secret from standard input, or have it typed without being shown."""
-    if not sys.stdin.isatty():
-        line = sys.stdin.buffer.readline(_LONGEST)
-        if not line.strip():
-            raise Rejected(
-                f"there is no {what}, and no terminal to ask for it",
-                hint=f"give {option}, or write it to standard input",
-            )
-        return line
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", getpass.GetPassWarning)
-        try:
-            return getpass.getpass(f"{question}: ").encode()
-        except EOFError:
-            raise Cancelled(f"no {what} was typed") from None
-        except (getpass.GetPassWarning, OSError):
-            raise Rejected(
-                f"there is no terminal to ask for the {what}", hint=f"give {option}"
-            ) from None
+    return as_token(typed(f"Token for {url}", "token", option), where)
 
 
 @asks
