@@ -67,6 +67,7 @@ ADMIN = frozenset({Role.ADMIN})
 OPERATORS = frozenset({Role.ADMIN, Role.OPERATOR})
 READERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.VIEWER})
 EVERYBODY = frozenset(Role)
+TENANTS = frozenset({Role.TENANT})
 RUNNERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.TENANT})
 
 

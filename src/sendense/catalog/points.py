@@ -154,12 +154,12 @@ class Points:
             rows = connection.execute(query.group_by(POINTS.c.machine_uuid)).all()
         return {row.machine_uuid: row.newest for row in rows}
 
-    def holding(self, repository_id: str | None = None) -> Holding:
-        """Count what a repository, or all of them, hold."""
+    def holding(self, repository_id: str | None = None, grant: Grant | None = None) -> Holding:
+        """Count what a repository, or all of them, hold; with a grant only what it covers."""
         # By machine first: PostgreSQL would sort all points to count the distinct ones.
         machines = (
             select(func.count().label("points"), func.sum(POINTS.c.stored_bytes).label("stored"))
-            .where(*equal({POINTS.c.repository_id: repository_id}))
+            .where(*equal({POINTS.c.repository_id: repository_id}), *self._granted(grant))
             .group_by(POINTS.c.machine_uuid)
             .subquery()
         )

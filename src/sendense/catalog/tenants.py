@@ -14,7 +14,7 @@ from sendense.catalog.rows import containing, equal, given, require_row
 from sendense.catalog.tables import POINTS, TENANTS
 from sendense.catalog.tenancy import uuids_of
 from sendense.errors import NotFound
-from sendense.model.access import TenantScope
+from sendense.model.access import Grant, TenantScope
 from sendense.model.cloud import CloudFacts, Owner
 from sendense.model.page import FIRST, Page, Paging
 from sendense.model.tenant import Tenant, Usage, closest
@@ -103,6 +103,17 @@ class Tenants:
             account_id=ids.account_id(owner), above=ids.above(owner.domain_id),
         )  # fmt: skip
         return closest(self.every(cloud_id), facts)
+
+    def own(self, grant: Grant) -> tuple[Usage, ...]:
+        """Give those that a grant is for, with what they store; not those above or below them."""
+        clouds = sorted({scope.cloud_id for scope in grant.tenants})
+        theirs = [
+            tenant
+            for cloud_id in clouds
+            for tenant in self.every(cloud_id)
+            if any(tenant.scope.same_owner(scope) for scope in grant.tenants)
+        ]
+        return tuple(Usage(tenant, self.stored_bytes(tenant)) for tenant in theirs)
 
     def usages(self, cloud: CloudFacts) -> tuple[Usage, ...]:
         """Give what those tenants of an instance store that have a quota: account and domain."""

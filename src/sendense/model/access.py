@@ -116,6 +116,25 @@ class TenantScope:
         if self.account_id and not self.account:
             raise Rejected("an account's id goes with its name", hint="give the account too")
 
+    def same_owner(self, other: TenantScope) -> bool:
+        """Tell whether both are one project, one account, or one domain with all below it.
+
+        By ids: a name is compared only where neither side has the id.  So who has the name of
+        somebody that was is not taken for him.
+        """
+        if self.cloud_id != other.cloud_id:
+            return False
+        if self.project_id or other.project_id:
+            return self.project_id == other.project_id
+        if self.domain_id or other.domain_id:
+            if self.domain_id != other.domain_id:
+                return False
+        elif self.domain_path != other.domain_path:
+            return False
+        if self.account_id or other.account_id:
+            return self.account_id == other.account_id
+        return self.account == other.account
+
     def covers(self, cloud: CloudFacts) -> bool:
         """Tell whether an instance belongs to it, as the catalogue's conditions do."""
         if cloud.cloud_id != self.cloud_id:

@@ -66,10 +66,16 @@ WARN_FROM = 0.9
 
 @dataclass(frozen=True)
 class Usage:
-    """What a tenant with a quota stores."""
+    """What a tenant stores."""
 
     tenant: Tenant
     stored_bytes: int
+
+    @property
+    def left_bytes(self) -> Optional[int]:
+        """Give how much more may be stored; none: any number."""
+        quota = self.tenant.quota_bytes
+        return None if quota is None else max(0, quota - self.stored_bytes)
 
     @property
     def full(self) -> bool:

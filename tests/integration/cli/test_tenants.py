@@ -10,11 +10,12 @@ import pytest
 
 from sendense.api.cloud_door import NoClouds
 from sendense.errors import NotSignedIn, SecondStep
-from sendense.model.access import Role
+from sendense.model.access import Role, TenantScope
 from sendense.model.cloud import CloudAccount, CloudDomain, CloudKind, CloudProject, Owner
 from sendense.model.cloud_check import CloudIdentity
+from sendense.model.tenant import Tenant
 from tests.support.clouds import KEYS_OF_CLOUD, a_cloud, a_cloud_instance, pairs
-from tests.support.fleet import NOW
+from tests.support.fleet import NOW, a_point_entry
 from tests.unit.cli.stage import a_secret_file
 from tests.unit.cli.terminal import Terminal
 
@@ -157,6 +158,32 @@ def test_keys_that_are_wrong_or_not_whole(visitor, cloud, tmp_path):
     visitor.refused("login", cloud.url, *keys[:4], "--secret-file", bad, code=2, says=says)
     both = (*keys, "--token-file", wrong)
     visitor.refused("login", cloud.url, *both, code=2, says="two ways")
+
+
+def test_a_tenant_sees_its_own_quota_and_use(visitor, cloud, tmp_path):
+    ann = TenantScope(CLOUD, ANN.domain, ANN.domain_id, "ann", account_id="a-ann")
+    domain = TenantScope(CLOUD, ANN.domain, ANN.domain_id)
+    cloud.catalog.tenants.add(Tenant("t1", "ann-agreed", ann, None, 4096))
+    cloud.catalog.tenants.add(Tenant("t2", "acme-agreed", domain, None, 9999))
+    uuid = cloud.catalog.inventory.page().items[0].instance.id
+    point = a_point_entry(7, machine_uuid=uuid, stored_bytes=1024)
+    cloud.catalog.points.put([point], NOW)
+    file = a_secret_file(tmp_path / "password", PASSWORD)
+    visitor.ok("login", cloud.url, *BY_PASSWORD, "--password-file", file)
+    shown = visitor.ok("tenant", "show")
+    for words in ("ann-agreed", "account ROOT/acme/ann", "1.0 KiB", "4.0 KiB", "3.0 KiB"):
+        assert words in shown
+    assert "acme-agreed" not in shown
+    usage = visitor.json("tenant", "show")["usage"]
+    assert (usage["stored_bytes"], usage["points"], usage["instances"]) == (1024, 1, 1)
+    assert [each["left_bytes"] for each in usage["tenants"]] == [3072]
+    visitor.refused("tenant", "show", "acme-agreed", code=10, says="may not do this")
+    cloud.catalog.tenants.remove("t1")
+    assert "no quota is agreed" in visitor.ok("tenant", "show")
+
+
+def test_who_is_no_tenant_says_which_one(person, cloud):
+    person.refused("tenant", "show", code=2, says="which tenant is not said")
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n", "\nmore\n"])

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from sendense import clock
-from sendense.api.access import ADMIN, OPERATORS, reads, writes
+from sendense.api.access import ADMIN, OPERATORS, TENANTS, caller_of, reads, writes
 from sendense.api.guard import GuardedRoute
 from sendense.api.services import Services, ServicesHere
 from sendense.api.shapes import (
@@ -26,11 +26,11 @@ from sendense.api.shapes import (
 )
 from sendense.catalog.owners import Named, proposed, scope_of
 from sendense.errors import NotFound
-from sendense.model.access import Area
+from sendense.model.access import Area, Grant
 from sendense.model.cloud import CloudKind, CloudProject
 from sendense.model.identity import new_id
 from sendense.model.page import Paging
-from sendense.model.tenant import Tenant
+from sendense.model.tenant import Tenant, Usage
 
 router = APIRouter(route_class=GuardedRoute, tags=["tenants"])
 
@@ -100,6 +100,36 @@ class TenantInFull(TenantShape):
     """By all points of its instances, in all repositories; also of those that are gone."""
 
 
+class OwnTenant(Shape):
+    """What is agreed with whoever asks, and what of it is used."""
+
+    name: str
+    domain_path: str
+    """Of the domain, or of the account's."""
+    account: str
+    """Empty for a domain with all below it, and for a project."""
+    project: str
+    """Name of the project."""
+    quota_bytes: int | None
+    """What its points may store at most; null: any number."""
+    stored_bytes: int
+    left_bytes: int | None
+    """What of the quota is left; null without one."""
+
+
+class OwnUsage(Shape):
+    """What somebody's instances have stored, and what they may."""
+
+    instances: int
+    """Those that have points, also those that are gone."""
+    points: int
+    stored_bytes: int
+    """By all of these points, in all repositories."""
+    tenants: list[OwnTenant]
+    """The account, the domain and the projects of whoever asks, as far as something is agreed with
+    them."""
+
+
 class TenantsMade(Shape):
     """Tenants that were made, or would be."""
 
@@ -165,6 +195,34 @@ def show_tenant(services: ServicesHere, tenant_id: IdInPath) -> TenantInFull:
     return _in_full(services, services.catalog.tenants.get(tenant_id))
 
 
+@router.get("/usage")
+@reads(Area.TENANTS, TENANTS)
+def show_usage(services: ServicesHere, request: Request) -> OwnUsage:
+    """Show a tenant its own quotas, and what it stores."""
+    grant = caller_of(request).grant or Grant()
+    catalog = services.catalog
+    holding = catalog.points.holding(grant=grant)
+    return OwnUsage(
+        instances=holding.machines,
+        points=holding.points,
+        stored_bytes=holding.stored_bytes,
+        tenants=[_own(services, usage) for usage in catalog.tenants.own(grant)],
+    )
+
+
+def _own(services: Services, usage: Usage) -> OwnTenant:
+    tenant = usage.tenant
+    return OwnTenant(
+        name=tenant.name,
+        domain_path=tenant.scope.domain_path,
+        account=tenant.scope.account,
+        project=_project_name(services, tenant),
+        quota_bytes=tenant.quota_bytes,
+        stored_bytes=usage.stored_bytes,
+        left_bytes=usage.left_bytes,
+    )
+
+
 @router.patch("/tenants/{tenant_id}")
 @writes(Area.TENANTS, ADMIN)
 def change_tenant(services: ServicesHere, tenant_id: IdInPath, asked: TenantChange) -> TenantInFull:
@@ -184,16 +242,21 @@ def remove_tenant(services: ServicesHere, tenant_id: IdInPath) -> Response:
 
 
 def _in_full(services: Services, tenant: Tenant) -> TenantInFull:
-    catalog, scope = services.catalog, tenant.scope
-    project = ""
-    if scope.project_id:
-        try:
-            found = catalog.inventory.object(scope.cloud_id, CloudKind.PROJECT, scope.project_id)
-            project = found.value.name
-        except NotFound:
-            pass  # The cloud was never seen to have it.
-    shape = _shape(tenant, catalog.clouds.get(scope.cloud_id).name, project)
+    catalog = services.catalog
+    cloud = catalog.clouds.get(tenant.scope.cloud_id).name
+    shape = _shape(tenant, cloud, _project_name(services, tenant))
     return TenantInFull(**shape.model_dump(), stored_bytes=catalog.tenants.stored_bytes(tenant))
+
+
+def _project_name(services: Services, tenant: Tenant) -> str:
+    scope = tenant.scope
+    if not scope.project_id:
+        return ""
+    inventory = services.catalog.inventory
+    try:
+        return inventory.object(scope.cloud_id, CloudKind.PROJECT, scope.project_id).value.name
+    except NotFound:
+        return ""  # The cloud was never seen to have it.
 
 
 def _project_names(services: Services, cloud_id: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from sendense.cli.remote.frame import SOME, Limit, Remote, Search, Taken, Yes, a
 from sendense.cli.remote.words import size, some
 from sendense.cli.text import counted
 from sendense.errors import NotFound, Rejected
+from sendense.model.access import Role
 from sendense.units import parse_size
 
 app = typer.Typer(name="tenant", help="Tenants: owners in clouds.", no_args_is_help=True)
@@ -151,8 +152,18 @@ def list_tenants(
 
 @app.command("show")
 @asks
-def show_tenant(remote: Remote, tenant: TenantArgument) -> None:
-    """Show a tenant, and what it stores."""
+def show_tenant(
+    remote: Remote,
+    tenant: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TENANT", help="Name or id; a tenant leaves it out.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Show a tenant, and what it stores; a tenant sees its own quotas and use."""
+    if tenant is None:
+        return _show_own(remote)
     found = remote.names.tenant(tenant)
     own = remote.names.repository_name(found["repository_id"])
     facts = [
@@ -165,6 +176,37 @@ def show_tenant(remote: Remote, tenant: TenantArgument) -> None:
         ("stored", size(found["stored_bytes"])),
     ]
     remote.show({"tenant": found}, pairs(facts))
+    return None
+
+
+def _show_own(remote: Remote) -> None:
+    if remote.client.get("/whoami")["role"] != Role.TENANT.value:
+        raise Rejected("which tenant is not said", hint="give its name: 'sendense tenant list'")
+    usage = remote.client.get("/usage")
+    facts = [
+        ("instances", str(usage["instances"])),
+        ("points", str(usage["points"])),
+        ("stored", size(usage["stored_bytes"])),
+    ]
+    columns = (
+        Column("tenant"),
+        Column("owner", fold=True, minor=1),
+        Column("stored", right=True),
+        Column("quota", right=True),
+        Column("left", right=True),
+    )
+    rows = [
+        (
+            str(each["name"]),
+            _owner_named(each, str(each["project"])),
+            size(each["stored_bytes"]),
+            size(each["quota_bytes"]),
+            size(each["left_bytes"]),
+        )
+        for each in usage.parts("tenants")
+    ]
+    part = Sheet(columns, rows) if rows else "no quota is agreed"
+    remote.show({"usage": usage}, pairs(facts), part)
 
 
 @app.command("edit")
@@ -217,7 +259,13 @@ def _owner(tenant: Doc) -> str:
     """Name whose instances are a tenant's."""
     if tenant["project_id"]:
         return f"project {tenant['project'] or tenant['project_id']}"
-    domain = tenant["domain_path"] or tenant["domain_id"]
+    return _owner_named(tenant, "", str(tenant["domain_id"]))
+
+
+def _owner_named(tenant: Doc, project: str, domain_id: str = "") -> str:
+    domain = tenant["domain_path"] or domain_id
+    if project or not domain:
+        return f"project {project}".strip()
     return f"account {domain}/{tenant['account']}" if tenant["account"] else f"domain {domain}"
 
 
