@@ -110,6 +110,9 @@ class PurposeShape(Shape):
     """Whether all is there that is needed."""
     own_key: bool
     """Whether there is a key for this alone."""
+    wanted: bool
+    """Whether anybody asked for it: webhooks are wanted once one is set. What an unwanted purpose
+    would need is optional."""
     missing: list[MissingShape]
     failure: str
     """Why the key could not be tried; empty where it was."""

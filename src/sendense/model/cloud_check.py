@@ -43,11 +43,15 @@ class PurposeCheck:
     missing: tuple[MissingPermission, ...] = ()
     failure: str = ""
     """Why the key could not be tried."""
+    wanted: bool = True
+    """Whether anybody asked for it: webhooks are wanted once one is set, and what they need is
+    lacking only then."""
 
     @property
     def good(self) -> bool:
         """Tell whether all is there that is needed."""
-        return not self.failure and all(each.optional for each in self.missing)
+        needed = [each for each in self.missing if self.wanted and not each.optional]
+        return not self.failure and not needed
 
 
 @dataclass(frozen=True)

@@ -197,12 +197,21 @@ def _checked(
             PurposeCheck(Purpose.READ, own_key=True, missing=_missing(report.missing)),
             PurposeCheck(Purpose.RESTORE, cloud.has_restore_key, _missing(restore), failed),
             PurposeCheck(
-                Purpose.WEBHOOKS, own_key=False, missing=_missing(report.missing_webhooks)
+                Purpose.WEBHOOKS,
+                own_key=False,
+                missing=_webhooks_lack(report, cloud),
+                wanted=cloud.has_webhook,
             ),
         ),
         beyond=report.beyond,
         warnings=report.warnings,
     )
+
+
+def _webhooks_lack(report: CloudReport, cloud: Cloud) -> tuple[MissingPermission, ...]:
+    """Give what webhooks lack: nothing that is needed, as long as none is set."""
+    found = _missing(report.missing_webhooks)
+    return found if cloud.has_webhook else tuple(replace(each, optional=True) for each in found)
 
 
 def _missing(found: tuple[Missing, ...]) -> tuple[MissingPermission, ...]:

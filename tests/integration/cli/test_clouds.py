@@ -16,6 +16,7 @@ from sendense.settings import Settings
 from sendense.workflows.managed.cloud_sync import look_at_cloud
 from sendense.workflows.managed.clouds import CloudClients
 from sendense.workflows.managed.estate import Estate
+from sendense_lab.simulator import records
 from sendense_lab.simulator.simulator import Simulator
 from tests.support.server_process import free_port
 
@@ -94,6 +95,42 @@ def test_what_is_missing_is_named_and_is_exit_code_6(berlin, person):
     shown = person("cloud", "check", "berlin")
     assert shown.code == 6
     assert "listHosts" in shown.out
+
+
+def narrow(simulator):
+    """Give keys of an administrator whose role has no webhooks."""
+    with simulator.world.lock:
+        role = simulator.world.add(records.Role(name="narrow", kind="Admin"))
+        for rule, allow in (("*Webhook*", False), ("*", True)):
+            simulator.world.add(records.RoleRule(role_id=role.id, rule=rule, allow=allow))
+    return simulator.create_account("sendense", role="narrow")
+
+
+def test_webhooks_that_nobody_asked_for_are_not_missing(berlin, person):
+    berlin.add(person, keys=narrow(berlin.simulator))
+    shown = person.ok("cloud", "check", "berlin")
+    assert "only for webhooks, of which none is set, it lacks listWebhooks" in shown
+    assert "lacks permissions" not in shown
+    assert "key to set webhooks" in shown
+    assert "not asked for" in shown
+    webhooks = person.json("cloud", "check", "berlin")["check"]["purposes"][2]
+    assert (webhooks["wanted"], webhooks["good"]) == (False, True)
+    assert {each["optional"] for each in webhooks["missing"]} == {True}
+
+
+def test_webhooks_that_are_set_have_to_stay_possible(berlin, person):
+    berlin.add(person)
+    assert "webhooks are possible, and none is set" in person.ok("cloud", "check", "berlin")
+    person.ok("cloud", "webhook", "berlin", "--url", "https://backup.example.net")
+    api_key, secret = narrow(berlin.simulator)
+    keys = ("--api-key", api_key, "--secret-file", berlin.secret(secret, "narrow"))
+    person.ok("cloud", "edit", "berlin", *keys)
+    shown = person.ok("cloud", "check", "berlin")
+    assert "createWebhook" in shown
+    assert "lacks permissions" in shown
+    assert "only for webhooks" not in shown
+    webhooks = person.json("cloud", "check", "berlin")["check"]["purposes"][2]
+    assert (webhooks["wanted"], webhooks["good"]) == (True, False)
 
 
 def test_a_second_key_that_does_not_work_is_told_apart(berlin, person):

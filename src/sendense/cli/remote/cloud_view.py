@@ -96,7 +96,7 @@ def check_parts(cloud: Doc, check: Doc) -> list[Any]:
     missing = [
         (str(part["purpose"]), str(each["api"]), str(each["why"]),
          "no" if each["optional"] else "yes", some(each["since"]))
-        for part in check.parts("purposes")
+        for part in check.parts("purposes") if _wanted(part)
         for each in part.parts("missing")
     ]  # fmt: skip
     columns = (
@@ -106,6 +106,7 @@ def check_parts(cloud: Doc, check: Doc) -> list[Any]:
     parts: list[Any] = [pairs(facts)]
     if missing:
         parts.append(Sheet(columns, missing))
+    parts += [_only_for(part) for part in check.parts("purposes") if not _wanted(part)]
     if check["beyond"]:
         parts.append(
             f"the keys may use {len(check['beyond'])} commands that they need not: a role of its "
@@ -123,10 +124,28 @@ def healthy(check: Doc) -> bool:
 _WORDS = {"read": "read", "restore": "restore", "webhooks": "set webhooks"}
 
 
+def _wanted(part: Doc) -> bool:
+    """Tell whether anybody asked for it; an older server does not say, and takes all for wanted."""
+    return bool(part.get("wanted", True))
+
+
+def _only_for(part: Doc) -> str:
+    """Say what a purpose would need that nobody asked for."""
+    named = ", ".join(
+        f"{each['api']} (from {each['since']} on)" if each["since"] else str(each["api"])
+        for each in part.parts("missing")
+    )
+    if not named:
+        return f"{part['purpose']} are possible, and none is set"
+    return f"only for {part['purpose']}, of which none is set, it lacks {named}"
+
+
 def _fit(part: Doc) -> str:
     own = "a key of its own" if part["own_key"] and part["purpose"] == "restore" else ""
     if part["failure"]:
         return f"does not work: {part['failure']}"
+    if not _wanted(part):
+        return "not asked for"
     said = "has all it needs" if part["good"] else "lacks permissions"
     return f"{said}; {own}" if own else said
 
