@@ -28,6 +28,13 @@ def test_a_lost_instance_is_made_again(site: AscendSite) -> None:
         done = here.restore(uuid, point, RECREATE)
         assert (done["way"], done["started"]) == ("import-and-deploy", True)
         assert done["instance"] != uuid
+        first, *volumes = done["new"]
+        assert (first["kind"], first["id"]) == ("instance", done["instance"])
+        assert first["name"]
+        assert sorted(done["made"].values()) == sorted(each["id"] for each in volumes)
+        assert {each["name"] for each in volumes} == {
+            row["name"] for row in here.volumes(done["instance"])
+        }
         assert shown(here.row(done["instance"])) == was
         assert here.machine(done["instance"]).running
         here.api.run("stopVirtualMachine", id=done["instance"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
 import pytest
 
 from sendense.cli.failures import code_of
 from sendense.cli.remote.answers import Doc
-from sendense.cli.remote.job_view import error_of_job, progress_words, waiting_words
+from sendense.cli.remote.job_view import error_of_job, job_parts, progress_words, waiting_words
 from sendense.cli.remote.words import ago
 from sendense.clock import now
 from sendense.errors import SendenseError
@@ -51,6 +54,38 @@ def test_what_a_job_waits_for(fields, said):
 def test_how_far_it_is(progress, said):
     assert progress_words(job(state="running", progress=progress)) == said
     assert progress_words(job(state="succeeded", progress=progress)) == ""
+
+
+class TestMade:
+    """What a restore into a cloud made is told in words."""
+
+    RESULT: ClassVar = {
+        "point": "p1", "instance": "i9", "made": {"was": "v7"},
+        "new": [
+            {"kind": "instance", "name": "web1-copy", "id": "i9"},
+            {"kind": "volume", "name": "DATA-28", "id": "v7"},
+        ],
+    }  # fmt: skip
+
+    def shown(self, result):
+        names: Any = SimpleNamespace(
+            instance_name=str, host_name=lambda _: "", repository_name=lambda _: ""
+        )
+        moments = dict.fromkeys(("created_at", "started_at", "finished_at"))
+        found = job(
+            **moments, kind="restore", subject="i1", state="succeeded", requested_by="ada",
+            priority=0, host_id=None, repository_id=None, content={}, result=result,
+        )  # fmt: skip
+        return "\n".join(map(str, job_parts(names, found)))
+
+    def test_kind_name_and_id(self):
+        shown = self.shown(self.RESULT)
+        assert "instance web1-copy (i9)" in shown
+        assert "volume DATA-28 (v7)" in shown
+        assert "was v7" not in shown
+
+    def test_of_an_older_server(self):
+        assert "was v7" in self.shown({"made": {"was": "v7"}})
 
 
 @pytest.mark.parametrize(

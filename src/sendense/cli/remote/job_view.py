@@ -194,7 +194,7 @@ def job_parts(names: Names, job: Doc, attempts: Sequence[Doc] = ()) -> list[Any]
     asked = dict(job["content"])
     if asked.get("to"):
         asked["to"] = names.repository_name(str(asked["to"]))
-    parts += _described("asked for", asked) + _described("result", job["result"])
+    parts += _described("asked for", asked) + _described("result", _told(job["result"]))
     failure = job.part("failure")
     if failure:
         parts.append(f"failure: {failure['message']} ({failure['code']})")
@@ -211,6 +211,14 @@ def _described(title: str, content: object) -> list[Sheet | Cell]:
         return []
     told = [(f"  {name}", _value(name, value)) for name, value in _said(content)]
     return [f"{title}:", pairs(told)] if told else []
+
+
+def _told(result: object) -> object:
+    """Say in words what a restore into a cloud made; its ids alone tell nobody what they are of."""
+    if not isinstance(result, dict) or not isinstance(result.get("new"), list):
+        return result
+    made = [f"{each['kind']} {each['name']} ({each['id']})" for each in result["new"]]
+    return {**{name: result[name] for name in result if name != "new"}, "made": made}
 
 
 def _said(content: dict[str, Any]) -> list[tuple[str, Any]]:

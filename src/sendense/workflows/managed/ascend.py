@@ -273,8 +273,7 @@ def _left(site: Site, piece: Piece) -> list[str]:
             for step in writes
         )
         words.append(f"half restored, and not to be started: {names}")
-    made = [f"instance {journal.made[NEW]}"] if NEW in journal.made else []
-    made += [f"volume {made_id}" for name, made_id in journal.made.items() if name != NEW]
+    made = [f"{each['kind']} {each['name']} ({each['id']})" for each in journal.things()]
     if made:
         words.append(f"made so far: {', '.join(made)}")
     files = [
@@ -331,6 +330,7 @@ def _result(site: Site) -> Json:
         "way": course.way,
         "instance": instance,
         "made": {name: made for name, made in journal.made.items() if name != NEW},
+        "new": journal.things(),
         "written": [
             *(item for each in said for item in each.get("written", ())),
             *(each for each in said if "file" in each),

@@ -18,6 +18,7 @@ from typing import Any
 
 from sendense import steps
 from sendense.model.ascend_steps import (
+    NEW,
     NewFile,
     Step,
     VerifyDisk,
@@ -103,6 +104,27 @@ class Journal:
         """Give what was remembered each time that a piece was begun, oldest first."""
         return tuple(self._begun.get(piece.number, ()))
 
+    def things(self) -> list[Json]:
+        """Give kind, name and id of what was made, the instance first.
+
+        What CloudStack named itself goes by the name that it has in the plan.
+        """
+        names = _labels(self.course.steps if self.course else ())
+        called = {
+            str(said[kind]): str(said["name"])
+            for said in self.done.values()
+            for kind in ("instance", "volume")
+            if kind in said and "name" in said
+        }
+        return [
+            {
+                "kind": "instance" if source == NEW else "volume",
+                "name": called.get(made) or names.get(source, source),
+                "id": made,
+            }
+            for source, made in sorted(self.made.items(), key=lambda each: each[0] != NEW)
+        ]
+
     def plan(self, course: Course) -> None:
         """Remember what will be done."""
         self._add(
@@ -149,6 +171,15 @@ class Journal:
         elif kind == "done":
             self.made.update(fact["made"])
             self.done[int(fact["piece"])] = fact["said"]
+
+
+def _labels(planned: tuple[Step, ...]) -> dict[str, str]:
+    """Give the names of volumes, by what the plan calls them."""
+    return {
+        step.source: step.label
+        for step in planned
+        if isinstance(step, (NewFile, WriteDisk, VerifyDisk)) and step.label
+    }
 
 
 def started_before(facts: tuple[Json, ...]) -> bool:

@@ -239,7 +239,7 @@ def _deploy(site: Site, piece: Piece, step: DeployFromVolume | DeployFromTemplat
     elif step.start:
         # Its own root is the one that is written over.
         made |= _root_made(site, found)
-    return Done(made, {"instance": found, "name": shape.name})
+    return Done(made, {"instance": found, "name": shape.display_name or shape.name})
 
 
 def _root_made(site: Site, uuid: str) -> dict[str, str]:
@@ -306,7 +306,7 @@ def _import_instance(site: Site, piece: Piece, step: ImportInstance) -> Done:
         actions.update(site.client, found, userdata=secrets.user_data)
     _set_system(site, found, shape)
     made = {NEW: found, **_root_made(site, found)}
-    return Done(made, {"instance": found, "name": shape.name})
+    return Done(made, {"instance": found, "name": shape.display_name or shape.name})
 
 
 def _importing_host(site: Site, pool_id: str) -> tuple[str, str]:
