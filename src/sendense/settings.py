@@ -39,7 +39,7 @@ from sendense.errors import NotAllowed, Rejected
 from sendense.model.decision import RequestedMode
 from sendense.model.periods import find_zone
 from sendense.model.point import Consistency
-from sendense.model.retention import KeepRules
+from sendense.model.retention import SAFETY_SPAN, KeepRules
 from sendense.units import parse_size, parse_span
 
 DEFAULT_FILE = Path("/etc/sendense/sendense.yaml")
@@ -225,6 +225,9 @@ class Settings(BaseSettings):
     keep_monthly: int = Field(default=0, ge=0, description="the newest of so many months")
     keep_yearly: int = Field(default=0, ge=0, description="the newest of so many years")
     keep_within: Span | None = Field(default=None, description="all that are younger than this")
+    keep_safety: Span = Field(
+        default=SAFETY_SPAN, description="how long 'prune' keeps what undoes a restore"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -248,6 +251,7 @@ class Settings(BaseSettings):
             monthly=self.keep_monthly,
             yearly=self.keep_yearly,
             within=self.keep_within,
+            safety=self.keep_safety,
             timezone=self.timezone,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
@@ -20,7 +21,7 @@ from sendense.cli.main import app
 from sendense.model.decision import Reason
 from sendense.server.settings import ServerSettings
 from sendense.settings import Settings
-from sendense.units import parse_size
+from sendense.units import parse_size, parse_span
 from tests.house import agent_settings
 from tests.house.tree import ROOT
 
@@ -129,6 +130,8 @@ def test_setting_and_its_default(settings, page, name):
         assert text == "none"
     elif isinstance(default, bool):
         assert text == str(default).lower()
+    elif isinstance(default, timedelta):
+        assert parse_span(text) == default
     elif isinstance(default, (int, float)):
         assert parse_size(text) == default
     else:

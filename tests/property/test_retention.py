@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sendense.model.hold import Hold, HoldKind
 from sendense.model.periods import PeriodKind, find_zone, local_time, period_name
-from sendense.model.point import PointState, RecoveryPoint
+from sendense.model.point import SAFETY, Attachment, PointState, RecoveryPoint
 from sendense.model.retention import KeepRules, plan_retention
 from tests.support.builders import a_disk, a_machine, a_point, an_image
 
@@ -29,6 +29,9 @@ ZONES = [
     "Pacific/Apia",
 ]
 
+MARK = (Attachment(SAFETY, 2, ""),)
+marks = st.sampled_from([(), (), MARK])
+"""Of the attachments of points; some are safety points."""
 targets = st.lists(st.sampled_from(TARGETS), min_size=1, unique=True)
 counts = st.integers(0, 5)
 moments = st.integers(0, 60 * 24 * 60).map(lambda minutes: START + timedelta(minutes=minutes))
@@ -43,6 +46,7 @@ rules = st.builds(
     yearly=counts,
     within=spans,
     timezone=st.sampled_from(ZONES),
+    safety=st.timedeltas(timedelta(0), timedelta(days=30)),
 )
 
 
@@ -63,6 +67,7 @@ def some_points(draw) -> list[RecoveryPoint]:
                     taken_at=draw(moments),
                     disks=tuple(an_image(a_disk(target)) for target in held),
                     state=draw(st.sampled_from(PointState)),
+                    attachments=draw(marks),
                 )
             )
     shuffled: list[RecoveryPoint] = draw(st.permutations(made))
@@ -82,6 +87,7 @@ def one_machine(draw) -> list[RecoveryPoint]:
             sequence=number,
             taken_at=time,
             state=draw(st.sampled_from([PointState.COMPLETE] * 4 + [PointState.DAMAGED])),
+            attachments=draw(marks),
         )
         for number, time in enumerate(times, start=1)
     ]
@@ -119,10 +125,43 @@ def test_promises(data, points, rules, now):
         if not good:
             assert {point.id for point in mine} <= keep
             continue
-        assert {point.id for point in good[-rules.last :]} <= keep
+        plain = [point for point in good if not point.is_safety]
+        assert {point.id for point in (*plain[-rules.last :], good[-1])} <= keep
         for disk in mine[-1].machine.disks:
-            holders = [point for point in good if point.image_of(disk.identity)]
-            assert not holders or holders[-1].id in keep
+            for among in (good, plain):
+                holders = [point for point in among if point.image_of(disk.identity)]
+                assert not holders or holders[-1].id in keep
+
+
+@given(st.data(), some_points(), rules, moments)
+def test_what_undoes_a_restore_stays(data, points, rules, now):
+    """For its time, and while the restore is not finished, whatever its state."""
+    some = data.draw(st.lists(st.sampled_from(points), max_size=3)) if points else []
+    needed = {point.id: "undoes a restore" for point in some}
+    verdicts = plan_retention(points, rules, now, needed=needed)
+    keep = {item.point_id for item in verdicts if item.keep}
+    assert set(needed) <= keep
+    young = {
+        point.id for point in points if point.is_safety and now - point.taken_at < rules.safety
+    }
+    assert young <= keep
+    assert keep >= kept(points, rules, now)
+
+
+@given(some_points(), rules, moments)
+def test_what_undoes_a_restore_takes_no_place(points, rules, now):
+    """Each rule keeps of the backups what it keeps where there are no safety points."""
+    plain = [point for point in points if not point.is_safety]
+    alone, beside = (
+        {
+            (item.point_id, reason)
+            for item in plan_retention(judged, rules, now)
+            for reason in item.reasons
+            if reason.startswith(("number", "younger", *(f"{kind.value} " for kind in PeriodKind)))
+        }
+        for judged in (plain, points)
+    )
+    assert alone == beside
 
 
 @given(st.data(), some_points(), rules, moments)
@@ -183,7 +222,7 @@ def test_pruning_after_every_point_leaves_what_pruning_once_leaves(data, points,
 def test_the_newest_of_each_of_the_newest_periods(points, kind, count, zone):
     """Said once more, another way: the last point of each period, and of those the last."""
     rules = KeepRules(**{kind.value: count, "timezone": zone})
-    good = [point for point in points if point.state is PointState.COMPLETE]
+    good = [point for point in points if point.state is PointState.COMPLETE and not point.is_safety]
     last_of = {
         period_name(kind, local_time(point.taken_at, find_zone(zone))): point.sequence
         for point in good

@@ -17,9 +17,11 @@ from sendense.model.ascend import AscendRequest
 from sendense.model.ascend_order import CloudRestore
 from sendense.model.cloud import Cloud as KnownCloud
 from sendense.model.cloud import CloudKeys
+from sendense.model.coding import encode
 from sendense.model.identity import new_id
 from sendense.model.job import Job, JobKind, JobRequest, JobState
 from sendense.model.page import Paging
+from sendense.model.retention import KeepRules
 from sendense.model.secret import Secret
 from sendense.workflows.managed.cloud_sync import look_at_cloud
 from sendense_lab.cloud_vm import CloudVm
@@ -126,6 +128,16 @@ class CloudHere:
         request = JobRequest(
             JobKind.BACKUP, uuid, {"consistency": "crash"}, "tests",
             repository_id=control.repository_id,
+        )  # fmt: skip
+        ended = self._ended(request)
+        assert ended.state is JobState.SUCCEEDED, ended.failure
+        return dict(ended.result or {})
+
+    def prune(self, uuid: str, keep: KeepRules) -> dict[str, Any]:
+        """Have an instance's points judged, as after a backup by a policy; gives the result."""
+        request = JobRequest(
+            JobKind.PRUNE, uuid, {"machine": uuid, "keep": encode(keep)}, "tests",
+            repository_id=self.site.control.repository_id,
         )  # fmt: skip
         ended = self._ended(request)
         assert ended.state is JobState.SUCCEEDED, ended.failure

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from sendense.model.ascend import Aim, AscendRequest
+from sendense.model.retention import KeepRules
 from sendense_lab.lab import Lab
 from tests.vm.agent_site import MIB
 from tests.vm.ascend_site import AscendSite, CloudHere
@@ -45,6 +46,11 @@ def test_the_same_instance_gets_what_differs(here: CloudHere) -> None:
     assert [tag["key"] for tag in row["tags"]] == ["tier"]
     here.api.run("stopVirtualMachine", id=vm.id)
     here.ensure_same(vm.id, truth)
+    # The next backup's prune leaves what undoes it, and the backups that the rules keep.
+    newest = here.back_up(vm.id)["point"]
+    kept = {each["point"]: each["reason"] for each in here.prune(vm.id, KeepRules(last=1))["kept"]}
+    assert kept.keys() == {newest, done["safety_point"]}
+    assert "undoes a restore" in kept[done["safety_point"]]
     undone = here.restore(vm.id, done["safety_point"], IN_PLACE)
     assert not undone["started"]
     assert here.machine(vm.id).read("vdb", 9 * MIB, 512) == b"\x07" * 512

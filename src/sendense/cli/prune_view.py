@@ -85,6 +85,7 @@ def rules_document(rules: KeepRules) -> dict[str, Any]:
         "last": rules.last,
         **{kind.value: count for kind, count in rules.counts.items()},
         "within_s": rules.within.total_seconds() if rules.within is not None else None,
+        "safety_s": rules.safety.total_seconds(),
         "timezone": rules.timezone,
     }
 

@@ -104,6 +104,7 @@ def _simulated_of_one(
             id=f"+{number}@{newest.machine.uuid}",
             sequence=newest.sequence + number,
             machine=newest.machine,
+            attachments=(),  # a safety point that the newest is would make all of them such
             taken_at=moment,
             state=PointState.COMPLETE,
         )

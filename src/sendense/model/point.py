@@ -16,6 +16,9 @@ from typing import Optional
 from sendense.model.decision import DiskDecision, Mode
 from sendense.model.machine import Disk, Machine
 
+SAFETY = "safety.json"
+"""The attachment by which a safety point is known: it says which restore the point undoes."""
+
 
 class Consistency(str, Enum):
     """What state the guest's file systems are in, in a point."""
@@ -110,6 +113,11 @@ class RecoveryPoint:
     def size(self) -> int:
         """Give the virtual size of all disks."""
         return sum(image.size for image in self.disks)
+
+    @property
+    def is_safety(self) -> bool:
+        """Tell whether it was made of what a restore was about to overwrite, to undo that."""
+        return any(item.name == SAFETY for item in self.attachments)
 
     def image_of(self, identity: str) -> Optional[DiskImage]:
         """Give the image of the disk with that identity, if this point holds it."""

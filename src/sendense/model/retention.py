@@ -23,6 +23,10 @@ Whatever the rules say:
 * A machine without any good point loses nothing.
 * A point that is pinned or locked stays.  In the rules it counts as any other, so a
   hold adds to what is kept, and never takes anything from it.
+* A safety point, which undoes a restore, stays for a span of its own, and while that restore
+  is not finished.  It takes no place in the rules: what a restore was to do away with must not
+  push out the backup of that day.  Nor is it what a machine relies on: the newest good point
+  that is none stays as well.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
+from types import MappingProxyType
 from typing import Optional
 
 from sendense.errors import Rejected
@@ -40,6 +45,9 @@ from sendense.model.point import PointState, RecoveryPoint
 from sendense.units import format_span
 
 Holds = Mapping[str, Sequence[Hold]]
+SAFETY_SPAN = timedelta(days=14)
+"""How long a safety point stays where nothing else is said."""
+_NONE = timedelta(0)
 _Kept = tuple[str, str]
 """The id of a point, and a reason for which it stays."""
 
@@ -60,11 +68,13 @@ class KeepRules:
     """All good points younger than this."""
     timezone: str = UTC
     """Whose hours, days and so on: an IANA name."""
+    safety: timedelta = SAFETY_SPAN
+    """Safety points younger than this; no other rule keeps them."""
 
     def __post_init__(self) -> None:
         """Refuse rules that keep nothing: that is a deletion, and is asked for by name."""
         counts = (self.last, *self.counts.values())
-        if min(counts) < 0 or (self.within is not None and self.within < timedelta(0)):
+        if min(counts) < 0 or min(self.within or _NONE, self.safety) < _NONE:
             raise Rejected("a retention rule cannot be negative")
         if max(counts) == 0 and self.within is None:
             raise Rejected(
@@ -115,8 +125,13 @@ def plan_retention(
     rules: KeepRules,
     now: datetime,
     holds: Iterable[Hold] = (),
+    *,
+    needed: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Verdict, ...]:
-    """Judge every point, machine by machine, oldest first."""
+    """Judge every point, machine by machine, oldest first.
+
+    ``needed`` are points that work under way relies on, by id, each with what to say of it.
+    """
     in_force = holds_in_force(holds, now)
     machines: dict[str, list[RecoveryPoint]] = {}
     for point in points:
@@ -124,7 +139,7 @@ def plan_retention(
     return tuple(
         verdict
         for uuid in sorted(machines)
-        for verdict in _judge(sorted(machines[uuid], key=_sequence), rules, now, in_force)
+        for verdict in _judge(sorted(machines[uuid], key=_sequence), rules, now, in_force, needed)
     )
 
 
@@ -133,19 +148,27 @@ def _sequence(point: RecoveryPoint) -> int:
 
 
 def _judge(
-    points: Sequence[RecoveryPoint], rules: KeepRules, now: datetime, holds: Holds
+    points: Sequence[RecoveryPoint],
+    rules: KeepRules,
+    now: datetime,
+    holds: Holds,
+    needed: Mapping[str, str],
 ) -> tuple[Verdict, ...]:
     """Judge the points of one machine, which come in their order."""
     good = [point for point in points if point.state is PointState.COMPLETE]
     if not good:
         kept = _collected(_without_a_good_one(points), _by_holds(points, rules, holds))
         return tuple(Verdict(point.id, True, kept[point.id]) for point in points)
+    plain = [point for point in good if not point.is_safety]
     kept = _collected(
-        _by_number(good, rules),
-        _by_period(good, rules),
-        _by_age(good, rules, now),
-        _last_good(good),
+        _by_number(plain, rules),
+        _by_period(plain, rules),
+        _by_age(plain, rules, now),
+        _safety_points(points, rules, now),
+        _needed(points, needed),
+        _last_good(good, plain),
         _last_of_disks(points[-1], good),
+        _last_of_disks(points[-1], plain),
         _by_holds(points, rules, holds),
     )
     oldest = min(point.sequence for point in good if point.id in kept)
@@ -153,11 +176,11 @@ def _judge(
 
 
 def _collected(*parts: Iterator[_Kept]) -> dict[str, tuple[str, ...]]:
-    """Give all reasons of each point."""
-    kept: dict[str, tuple[str, ...]] = {}
+    """Give all reasons of each point, each once."""
+    kept: dict[str, dict[str, None]] = {}
     for point_id, reason in chain(*parts):
-        kept[point_id] = (*kept.get(point_id, ()), reason)
-    return kept
+        kept.setdefault(point_id, {})[reason] = None
+    return {point_id: tuple(reasons) for point_id, reasons in kept.items()}
 
 
 def _by_number(good: Sequence[RecoveryPoint], rules: KeepRules) -> Iterator[_Kept]:
@@ -189,8 +212,25 @@ def _by_age(good: Sequence[RecoveryPoint], rules: KeepRules, now: datetime) -> I
                 yield point.id, f"younger than {format_span(rules.within)}"
 
 
-def _last_good(good: Sequence[RecoveryPoint]) -> Iterator[_Kept]:
+def _safety_points(
+    points: Sequence[RecoveryPoint], rules: KeepRules, now: datetime
+) -> Iterator[_Kept]:
+    """Keep what undoes the restores of late, be it good or damaged."""
+    for point in points:
+        if point.is_safety and now - point.taken_at < rules.safety:
+            yield point.id, f"undoes a restore, and younger than {format_span(rules.safety)}"
+
+
+def _needed(points: Sequence[RecoveryPoint], needed: Mapping[str, str]) -> Iterator[_Kept]:
+    for point in points:
+        if point.id in needed:
+            yield point.id, needed[point.id]
+
+
+def _last_good(good: Sequence[RecoveryPoint], plain: Sequence[RecoveryPoint]) -> Iterator[_Kept]:
     yield good[-1].id, "the last good point"
+    if good[-1].is_safety and plain:
+        yield plain[-1].id, "the last good point that is no safety point"
 
 
 def _last_of_disks(newest: RecoveryPoint, good: Sequence[RecoveryPoint]) -> Iterator[_Kept]:
@@ -221,7 +261,8 @@ def _verdict(point: RecoveryPoint, kept: Mapping[str, tuple[str, ...]], *, oldes
     if point.id in kept:
         return Verdict(point.id, True, kept[point.id])
     if point.state is PointState.COMPLETE:
-        return Verdict(point.id, False, ("no rule keeps it",))
+        reason = "a safety point whose time is over" if point.is_safety else "no rule keeps it"
+        return Verdict(point.id, False, (reason,))
     if point.sequence > oldest:
         reason = "damaged, but newer than the oldest point that is kept"
         return Verdict(point.id, True, (reason,))

@@ -1,7 +1,8 @@
 """Finding recovery points by what a person types, and machines among them.
 
 A point is named by its id, by the beginning of its id where that is enough, or
-as ``latest:MACHINE``.  A name that could mean two things is refused.
+as ``latest:MACHINE``, which means no safety point where there is another.  A name
+that could mean two things is refused.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ def _latest(repository: Repository, machine: str, at: datetime | None) -> Recove
     found = find_machine(repository, machine)
     points = repository.points(found.uuid)
     chosen = [point for point in points if at is None or point.taken_at <= at]
+    # A restore that is repeated must not restore what the first was to do away with.
+    chosen = [point for point in chosen if not point.is_safety] or chosen
     if not chosen:
         oldest = min(points, key=lambda item: item.sequence)
         raise NotFound(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from sendense.model.forecast import Foreseen, Schedule, forecast
 from sendense.model.point import RecoveryPoint
@@ -36,11 +38,19 @@ class PrunePlan:
 
 
 def plan_prune(
-    repository: Repository, rules: KeepRules, *, machine: str | None, now: datetime
+    repository: Repository,
+    rules: KeepRules,
+    *,
+    machine: str | None,
+    now: datetime,
+    needed: Mapping[str, str] = MappingProxyType({}),
 ) -> PrunePlan:
-    """Judge the points of one machine (by UUID), or of all; changes nothing."""
+    """Judge the points of one machine (by UUID), or of all; changes nothing.
+
+    ``needed`` are points that work under way relies on, each with what to say of it.
+    """
     points = {point.id: point for point in repository.points(machine)}
-    verdicts = plan_retention(points.values(), rules, now, repository.holds(machine))
+    verdicts = plan_retention(points.values(), rules, now, repository.holds(machine), needed=needed)
     return PrunePlan(tuple(Judged(points[item.point_id], item) for item in verdicts))
 
 

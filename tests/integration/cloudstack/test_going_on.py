@@ -26,7 +26,11 @@ from sendense.model.ascend_steps import (
 )
 from sendense.model.job import Job, JobKind, JobRequest, JobState
 from sendense.workflows.managed import ascend, ascend_disks, ascend_power
-from sendense.workflows.managed.ascend_continuing import STALE, facts_of_earlier
+from sendense.workflows.managed.ascend_continuing import (
+    STALE,
+    facts_of_earlier,
+    needed_to_undo,
+)
 from sendense.workflows.managed.ascend_journal import Course, Piece, pieces_of, started_before
 from tests.support.catalogs import catalog_at, sqlite_urls
 from tests.support.cloud_restore import JOB, Place
@@ -97,6 +101,39 @@ def test_whether_it_ran_is_known_however_often_it_was_gone_on_with():
     inherited = {"ascend": "inherited", "facts": [PLAN]}
     assert started_before(({"ascend": "inherited", "facts": [inherited]},))
     assert not started_before(({"ascend": "inherited", "facts": []},))
+
+
+# --- What undoes it, while somebody may need that
+
+
+def begun(point: str) -> dict[str, Any]:
+    return {"ascend": "begun", "piece": 3, "host": "h", "attempt": {"point": point}}
+
+
+def test_what_undoes_a_restore_is_needed_until_it_is_finished(known):
+    job = known.restore()
+    known.jobs.remember(job.id, PLAN)
+    known.jobs.remember(job.id, begun("s-1"))
+    assert needed_to_undo(known.estate, "other") == {}
+    assert needed_to_undo(known.estate, "r") == {
+        "s-1": f"undoes the restore {job.id}, which is not finished"
+    }
+    known.jobs.move(job.id, job.state, JobState.RUNNING, clock.now())
+    known.jobs.move(job.id, JobState.RUNNING, JobState.SUCCEEDED, clock.now())
+    assert needed_to_undo(known.estate, "r") == {}
+
+
+def test_it_is_needed_while_one_that_failed_may_be_gone_on_with(known):
+    before = known.failed()
+    known.jobs.remember(before.id, begun("s-1"))
+    old = known.failed(STALE + timedelta(minutes=1))
+    known.jobs.remember(old.id, begun("s-0"))
+    needed = needed_to_undo(known.estate, "r")
+    assert set(needed) == {"s-1"}
+    assert "failed and may be gone on with" in needed["s-1"]
+    after = known.restore(continues=before.id)
+    known.jobs.remember(after.id, {"ascend": "inherited", "facts": known.jobs.facts(before.id)})
+    assert f"{after.id}, which is not" in needed_to_undo(known.estate, "r")["s-1"]
 
 
 # --- The mark

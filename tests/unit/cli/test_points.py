@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sendense.model.decision import DiskDecision, Method, Mode, Reason
-from sendense.model.point import Attachment
+from sendense.model.point import SAFETY, Attachment
 from sendense.repository.protocol import LostPoint
 from tests.support.builders import a_disk, a_machine, a_point, an_image
 from tests.unit.cli.stage import document
@@ -185,6 +185,15 @@ def test_latest_never_falls_back_behind_a_lost_point(stage, capsys, repository):
     assert "aa22" in capsys.readouterr().err
     assert stage.run("points", "show", "latest:other", "-r", "mem") == 0
     lose(repository, newest=2)
+    assert stage.run("points", "show", "latest:i-2-10-VM", "-r", "mem") == 0
+
+
+def test_latest_is_no_safety_point(stage, capsys, repository):
+    safety = a_point("aa33", 3, attachments=(Attachment(SAFETY, 2, ""),))
+    stage.add(*repository.points(), safety)
+    assert stage.run("points", "show", "latest:i-2-10-VM", "-r", "mem", "--json") == 0
+    assert document(capsys.readouterr())["point"]["id"] == "aa22"
+    stage.add(safety)
     assert stage.run("points", "show", "latest:i-2-10-VM", "-r", "mem") == 0
 
 

@@ -91,6 +91,7 @@ def test_all_reasons_are_told(prune):
         "monthly": 0,
         "yearly": 0,
         "within_s": None,
+        "safety_s": 14 * 86400.0,
         "timezone": "UTC",
     }
 

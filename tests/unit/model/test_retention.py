@@ -8,7 +8,7 @@ import pytest
 
 from sendense.errors import Rejected
 from sendense.model.hold import Hold, HoldKind
-from sendense.model.point import PointState, RecoveryPoint
+from sendense.model.point import SAFETY, Attachment, PointState, RecoveryPoint
 from sendense.model.retention import KeepRules, Verdict, plan_retention
 from tests.support.builders import a_disk, a_machine, a_point, an_image
 
@@ -263,3 +263,48 @@ def test_rules_that_keep_nothing_or_mean_nothing_are_refused(rules):
 def test_rules_say_what_they_are():
     rules = KeepRules(last=7, daily=14, within=timedelta(days=1), timezone="Europe/Berlin")
     assert rules.words == "last 7, daily 14, younger than 1 day (Europe/Berlin)"
+
+
+# --- Safety points
+
+
+def safety(number: int, **changes: object) -> RecoveryPoint:
+    """Give a point that undoes a restore."""
+    return a_point(f"p{number}", number, attachments=(Attachment(SAFETY, 2, ""),), **changes)
+
+
+def test_what_undoes_a_restore_stays_for_its_time():
+    rules = KeepRules(last=1, daily=2, safety=timedelta(days=14))
+    judged = [*points(3), safety(4), *points(5)[4:]]
+    verdicts = plan_retention(judged, rules, NOW - timedelta(days=4))
+    assert kept(verdicts) == {"p3", "p4", "p5"}
+    assert reasons(verdicts, "p4") == ("undoes a restore, and younger than 14 days",)
+    later = plan_retention(judged, rules, NOW)
+    assert kept(later) == {"p3", "p5"}
+    assert reasons(later, "p4") == ("a safety point whose time is over",)
+
+
+def test_it_pushes_no_backup_out():
+    """What is undone on a day is no reason to lose the backup of that day."""
+    same_day = a_point("p1").taken_at + timedelta(hours=3)
+    judged = [a_point("p1"), safety(2, taken_at=same_day)]
+    verdicts = plan_retention(judged, KeepRules(daily=1, safety=timedelta(0)), NOW)
+    assert kept(verdicts) == {"p1", "p2"}
+    assert reasons(verdicts, "p1")[0] == "daily 2026-01-01"
+    assert "the last good point that is no safety point" in reasons(verdicts, "p1")
+    assert reasons(verdicts, "p2") == THE_LAST
+
+
+def test_it_stays_while_its_restore_is_not_finished():
+    judged = [*points(1), safety(2), *points(3)[2:]]
+    rules = KeepRules(last=1, safety=timedelta(0))
+    assert kept(plan_retention(judged, rules, NOW)) == {"p3"}
+    needed = {"p2": "undoes the restore j, which is not finished"}
+    verdicts = plan_retention(judged, rules, NOW, needed=needed)
+    assert kept(verdicts) == {"p2", "p3"}
+    assert reasons(verdicts, "p2") == (needed["p2"],)
+
+
+def test_a_negative_time_is_refused():
+    with pytest.raises(Rejected, match="negative"):
+        KeepRules(last=1, safety=timedelta(days=-1))

@@ -7,7 +7,7 @@ is in no safety point.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sendense import clock
 from sendense.catalog.jobs import JobFilter
@@ -15,11 +15,12 @@ from sendense.errors import Conflict, Rejected
 from sendense.model.ascend_order import CloudRestore
 from sendense.model.job import Job, JobKind, JobState, Json
 from sendense.model.page import every
-from sendense.workflows.managed.ascend_journal import writes_in_place
+from sendense.workflows.managed.ascend_journal import points_begun, writes_in_place
 from sendense.workflows.managed.estate import Estate
 
 STALE = timedelta(days=1)
 """Then a restore in place is planned again, with a safety point of its own."""
+_ENDED = {JobState.FAILED: "failed", JobState.CANCELLED: "was cancelled"}
 
 
 def facts_of_earlier(estate: Estate, job: Job, wanted: CloudRestore) -> tuple[Json, ...]:
@@ -27,7 +28,7 @@ def facts_of_earlier(estate: Estate, job: Job, wanted: CloudRestore) -> tuple[Js
     jobs = estate.catalog.jobs
     before = jobs.get(wanted.continues)
     _ensure_alike(before, job, wanted)
-    if before.state not in (JobState.FAILED, JobState.CANCELLED):
+    if before.state not in _ENDED:
         raise Conflict(
             f"job {before.id} is {before.state.value}", hint="only one that failed is gone on with"
         )
@@ -47,6 +48,27 @@ def facts_of_earlier(estate: Estate, job: Job, wanted: CloudRestore) -> tuple[Js
             hint="begin the restore again, without --continue",
         )
     return facts
+
+
+def needed_to_undo(estate: Estate, repository_id: str) -> dict[str, str]:
+    """Give the safety points of restores that are not finished, or may still be gone on with."""
+    jobs = estate.catalog.jobs
+    needed: dict[str, str] = {}
+    restores = JobFilter(kind=JobKind.RESTORE, repository_id=repository_id)
+    for job in every(lambda paging: jobs.page(paging, restores)):
+        why = _undone_by(job, clock.now())
+        for point_id in points_begun(jobs.facts(job.id)) if why else ():
+            needed.setdefault(point_id, why)  # of a restore and who went on with it, the latter
+    return needed
+
+
+def _undone_by(job: Job, now: datetime) -> str:
+    if not job.final:
+        return f"undoes the restore {job.id}, which is not finished"
+    recent = now - (job.finished_at or job.created_at) <= STALE
+    if job.state in _ENDED and recent:
+        return f"undoes the restore {job.id}, which {_ENDED[job.state]} and may be gone on with"
+    return ""
 
 
 def _ensure_alike(before: Job, job: Job, wanted: CloudRestore) -> None:

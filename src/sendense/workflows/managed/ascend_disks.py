@@ -6,6 +6,7 @@ that died: a try that the agent completed has succeeded, any other is given up a
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from sendense.model.cloud import CloudInstance, CloudVolume
 from sendense.model.coding import decode
 from sendense.model.job import Json
 from sendense.model.places import NoPlace, place_of
-from sendense.model.point import Consistency
+from sendense.model.point import SAFETY, Consistency
 from sendense.model.restoring import VolumePlace
 from sendense.workflows.managed.ascend_gather import looked_at, manifest_of
 from sendense.workflows.managed.ascend_hosts import host_with
@@ -108,7 +109,7 @@ def _captured(site: Site, piece: Piece, uuid: str) -> str:
         remember,
         task.report,
         domain_xml=capture.domain_xml,
-        attachments=capture.attachments,
+        attachments={**capture.attachments, SAFETY: _safety(site)},
     )
     wanted = BackupRequest(consistency=Consistency.CRASH)
     with capture.watchman, estate.agent(capture.host_id) as client:
@@ -117,6 +118,12 @@ def _captured(site: Site, piece: Piece, uuid: str) -> str:
         raise Conflict(f"no safety point was made: {result.skipped}")
     record(estate, task.job, site.repository, result.point)
     return result.point.id
+
+
+def _safety(site: Site) -> bytes:
+    """Write what makes it known as a safety point, wherever it is copied."""
+    said = {"format": 1, "job": site.task.job.id, "undoes_restore_of": site.point.id}
+    return json.dumps(said, sort_keys=True).encode()
 
 
 # --- Disks that are written

@@ -192,6 +192,14 @@ def writes_in_place(facts: tuple[Json, ...]) -> bool:
     return any(step.get("step") == "WriteDisk" and step["volume_id"] for step in _planned(facts))
 
 
+def points_begun(facts: Iterable[Json]) -> Iterator[str]:
+    """Give the ids of the points that a restore, by its facts, made or is about to make."""
+    for fact in facts:
+        if "attempt" in fact:
+            yield str(fact["attempt"]["point"])
+        yield from points_begun(fact.get("facts", ()))
+
+
 def _planned(facts: Iterable[Json]) -> Iterator[Json]:
     for fact in facts:
         if fact.get(_KEY) == "plan":

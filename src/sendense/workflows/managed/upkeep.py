@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sendense import clock
 from sendense.errors import Damaged, SendenseError
@@ -20,6 +21,7 @@ from sendense.repository.dedup.repository import DedupRepository
 from sendense.repository.protocol import LostPoint, Repository, VerifyLevel
 from sendense.workflows.copy import run_copy
 from sendense.workflows.copy_planning import CopyRequest, plan_copy
+from sendense.workflows.managed.ascend_continuing import needed_to_undo
 from sendense.workflows.managed.estate import Estate
 from sendense.workflows.managed.task import Task, optional, text
 from sendense.workflows.prune import plan_prune, run_prune
@@ -49,10 +51,12 @@ def verify(estate: Estate, task: Task) -> Json:
 def prune(estate: Estate, task: Task) -> Json:
     """Delete the points that no rule keeps."""
     job = task.job
-    rules = decode(KeepRules, dict(job.content["keep"]))
+    # How long a safety point stays is said once for all, and not by each policy.
+    rules = replace(decode(KeepRules, dict(job.content["keep"])), safety=estate.engine.keep_safety)
     machine = optional(job.content, "machine")
     with estate.repository(str(job.repository_id)) as repository:
-        plan = plan_prune(repository, rules, machine=machine, now=clock.now())
+        needed = needed_to_undo(estate, str(job.repository_id))
+        plan = plan_prune(repository, rules, machine=machine, now=clock.now(), needed=needed)
         deleted = run_prune(repository, plan, listener=_asking(task))
         relist(estate, str(job.repository_id), repository)
     return {
