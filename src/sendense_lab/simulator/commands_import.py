@@ -176,6 +176,9 @@ def import_vm(call: Call) -> Work:
         raise bad("Disk path is required for Import VM from shared or local storage")
     offering = call.one("serviceofferingid", ServiceOffering)
     size = deploying.size_of(offering, call.mapping("details"))
+    zone = call.one("zoneid", Zone)
+    deploying.check_offering(offering, zone)
+    deploying.check_zone(zone, [pool, network])
     deploying.check_name(name)
     card = deploying.Card(network)
     deploying.check_clash(world, name, [card])
@@ -184,7 +187,7 @@ def import_vm(call: Call) -> Work:
         fact = take_file(call, pool, path)
         deploying.check_quotas(world, owner, size, [fact.virtual_size])
         yield lambda: None
-        vm = instance_row(world, name, owner, call.one("zoneid", Zone))
+        vm = instance_row(world, name, owner, zone)
         vm.display_name = call.text("displayname") or name
         vm.offering_id, vm.details = offering.id, call.mapping("details")
         vm.cpus, vm.cpu_mhz, vm.memory_mib = size.cpus, size.mhz, size.memory_mib

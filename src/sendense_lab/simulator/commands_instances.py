@@ -89,12 +89,15 @@ def _row(call: Call, owner: Account) -> Instance:
     details = call.mapping("details")
     size = deploying.size_of(offering, details)
     cards = deploying.cards(call, owner)
+    zone = call.one("zoneid", Zone)
+    deploying.check_offering(offering, zone)
+    deploying.check_zone(zone, [template, root, *(card.network for card in cards)])
     name = call.text("name") or f"VM-{new_id()}"
     deploying.check_name(name)
     deploying.check_clash(world, name, cards)
     disks = _disk_sizes(call, template)
     deploying.check_quotas(world, owner, size, [bytes_ for _, bytes_, _ in disks])
-    vm = instance_row(world, name, owner, call.one("zoneid", Zone))
+    vm = instance_row(world, name, owner, zone)
     vm.display_name = call.text("displayname") or name
     vm.offering_id = offering.id
     vm.cpus, vm.cpu_mhz, vm.memory_mib = size.cpus, size.mhz, size.memory_mib

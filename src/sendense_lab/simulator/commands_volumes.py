@@ -136,6 +136,8 @@ def attach_volume(call: Call) -> Work:
     disk, vm = my_volume(call), mine(call, "virtualmachineid")
     if disk.account_id != vm.account_id:
         raise bad("The volume and the instance are not of the same account")
+    if disk.zone_id != vm.zone_id:
+        raise bad("The volume and the instance are not in the same zone")
     wanted = call.number("deviceid")
     if disk.instance_id:
         raise bad("Volume is already attached to a VM")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sendense_lab.simulator import quotas, scope
@@ -14,10 +15,12 @@ from sendense_lab.simulator.records import (
     Instance,
     Network,
     Nic,
+    Pool,
     Record,
     ServiceOffering,
     Template,
     Volume,
+    Zone,
 )
 from sendense_lab.simulator.world import World
 
@@ -41,6 +44,20 @@ class Card:
     network: Network
     ip: str = ""
     mac: str = ""
+
+
+def check_zone(zone: Zone, things: Iterable[Network | Template | Volume | Pool | None]) -> None:
+    """Refuse what is of another zone than the instance is to be in."""
+    for thing in things:
+        if thing is not None and thing.zone_id != zone.id:
+            kind = type(thing).__name__.lower()
+            raise bad(f"The {kind} {thing.name} ({thing.id}) is not in the zone {zone.name}")
+
+
+def check_offering(offering: ServiceOffering, zone: Zone) -> None:
+    """Refuse an offering that is for other zones only."""
+    if offering.zone_ids and zone.id not in offering.zone_ids:
+        raise bad(f"Service offering {offering.name} is not available in the zone {zone.name}")
 
 
 def size_of(offering: ServiceOffering, details: dict[str, str]) -> Size:

@@ -40,6 +40,7 @@ def choose_host(
     usable = [
         host for host in world.all(Host)
         if (host.kind, host.state, host.resource_state) == ("Routing", "Up", "Enabled")
+        and host.zone_id == vm.zone_id
         and host.id != other_than and _reaches(world, host, vm)
     ]  # fmt: skip
     if wanted is not None:
@@ -68,14 +69,15 @@ def _reaches(world: World, host: Host, vm: Instance) -> bool:
     return all(pool is None or not pool.host or pool.host == host.name for pool in pools)
 
 
-def choose_pool(world: World, vm: Instance | None = None) -> Pool:
-    """Choose where a new volume of an instance goes: beside its root, or in the first pool."""
+def choose_pool(world: World, zone_id: str, vm: Instance | None = None) -> Pool:
+    """Choose where a new volume goes: beside the instance's root, or in the zone's first pool."""
     root = world.root_of(vm) if vm else None
     pool = world.find(Pool, root.pool_id) if root else None
     if pool is not None and pool.state == "Up":
         return pool
     for one in world.pools_for(None):
-        return one
+        if one.zone_id == zone_id:
+            return one
     raise ApiError(NO_CAPACITY, "Unable to find a suitable storage pool")
 
 

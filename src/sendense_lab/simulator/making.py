@@ -86,7 +86,7 @@ def make(world: World, machines: Machines, new: NewInstance) -> Instance:
         vm.tags, vm.details = dict(new.tags), dict(new.details)
         vm.user_data = base64.b64encode(new.user_data.encode()).decode() if new.user_data else ""
         vm.nics = [new_nic(world, net, place) for place, net in enumerate(new.networks)]
-        pool = new.pool or choose_pool(world)
+        pool = new.pool or choose_pool(world, vm.zone_id)
     size = new.root_size or new.template.size
     _volume(world, machines, vm, pool, ("ROOT", 0, size, new.template))
     for number, size in enumerate(new.disks, 1):

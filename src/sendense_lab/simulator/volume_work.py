@@ -13,7 +13,7 @@ from sendense_lab.simulator.records import Instance, Pool, Template, Volume
 def allocate(call: Call, disk: Volume, vm: Instance | None, pool: Pool | None = None) -> Steps:
     """Make the file of a volume that is a row only."""
     world = call.world
-    pool = pool or choose_pool(world, vm)
+    pool = pool or choose_pool(world, disk.zone_id, vm)
     template = world.find(Template, disk.template_id) if disk.template_id else None
     name = template.machine_name if template and not template.is_iso else ""
     path, size, where = disk.id, disk.size, pool.id
