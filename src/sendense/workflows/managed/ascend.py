@@ -45,7 +45,7 @@ from sendense.model.point import RecoveryPoint
 from sendense.repository.protocol import Repository
 from sendense.workflows.managed import ascend_disks, ascend_making, ascend_power
 from sendense.workflows.managed.ascend_continuing import facts_of_earlier
-from sendense.workflows.managed.ascend_gather import looked_at, manifest_of, view_of
+from sendense.workflows.managed.ascend_gather import looked_at, manifest_of, remembered, view_of
 from sendense.workflows.managed.ascend_hosts import reached_plan
 from sendense.workflows.managed.ascend_journal import (
     Course,
@@ -89,13 +89,15 @@ def plan_restore(estate: Estate, wanted: CloudRestore) -> AscendPlan:
 
 def _planned(estate: Estate, repository: Repository, wanted: CloudRestore) -> _Ground:
     point = repository.point(wanted.point_id)
-    manifest = manifest_of(estate, repository, point)
+    known = remembered(estate, repository, point)
+    manifest = known.manifest
     cloud_id = wanted.cloud_id or manifest.cloud_id
     client = _client(estate, cloud_id, manifest)
     request = _with_owner(estate, cloud_id, manifest, wanted.request)
     view = view_of(client, cloud_id, manifest, request)
     request = _completed(estate, manifest, view, with_ids(manifest, view, request))
     plan = reached_plan(estate, cloud_id, plan_ascent(manifest, view, request))
+    plan = replace(plan, warnings=(*known.warnings, *plan.warnings))
     return _Ground(point, manifest, cloud_id, _for_tenants(plan) if wanted.tenant else plan)
 
 

@@ -7,6 +7,7 @@ old would give plans that fail half-way.  Only what the aim needs is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sendense import clock
@@ -56,7 +57,21 @@ _FIELDS = {
 # --- What the point remembers
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What there is to tell of an instance as it was at its point."""
+
+    manifest: CloudManifest
+    warnings: tuple[str, ...] = ()
+    """What is not known for sure, or not at all."""
+
+
 def manifest_of(estate: Estate, repository: Repository, point: RecoveryPoint) -> CloudManifest:
+    """Give what a point remembers of its instance in the cloud; see :func:`remembered`."""
+    return remembered(estate, repository, point).manifest
+
+
+def remembered(estate: Estate, repository: Repository, point: RecoveryPoint) -> Remembered:
     """Give what a point remembers of its instance in the cloud.
 
     One that was made before its cloud was known remembers nothing; of such the inventory tells,
@@ -64,7 +79,7 @@ def manifest_of(estate: Estate, repository: Repository, point: RecoveryPoint) ->
     """
     if any(item.name == ATTACHMENT for item in point.attachments):
         with repository.open(point.id) as reader:
-            return manifest_from_bytes(reader.attachment(ATTACHMENT))
+            return Remembered(manifest_from_bytes(reader.attachment(ATTACHMENT)))
     try:
         entry = estate.catalog.inventory.instance(point.machine.uuid)
     except NotFound:
@@ -76,7 +91,7 @@ def manifest_of(estate: Estate, repository: Repository, point: RecoveryPoint) ->
     return _of_inventory(estate, point, entry)
 
 
-def _of_inventory(estate: Estate, point: RecoveryPoint, entry: InstanceEntry) -> CloudManifest:
+def _of_inventory(estate: Estate, point: RecoveryPoint, entry: InstanceEntry) -> Remembered:
     cloud = estate.catalog.clouds.get(entry.cloud_id)
     match = match_disks(point.machine, entry.instance, pools_of(estate, cloud.id))
     match.ensure_sure()
@@ -85,19 +100,42 @@ def _of_inventory(estate: Estate, point: RecoveryPoint, entry: InstanceEntry) ->
     if secrets.details or secrets.user_data is not None:
         content = Secret(secrets_to_bytes(secrets))
         sealed = estate.catalog.seal_for_points(entry.instance.id, content)
-    held = {image.disk.identity for image in point.disks}
-    return CloudManifest(
+    sizes = {image.disk.identity: image.size for image in point.disks}
+    pairs = [pair for pair in match.pairs if pair.disk.identity in sizes]
+    then = {pair.volume.id: sizes[pair.disk.identity] for pair in pairs}
+    manifest = CloudManifest(
         cloud_id=cloud.id,
         cloud=cloud.name,
         version=cloud.state.version,
         taken_at=entry.seen_at,
-        instance=entry.instance,
+        # A volume may have been resized since; what the point has is as large as it was.
+        instance=replace(
+            entry.instance,
+            volumes=tuple(
+                replace(volume, size=then.get(volume.id, volume.size))
+                for volume in entry.instance.volumes
+            ),
+        ),
         disks=tuple(
-            ManifestDisk(pair.volume.id, pair.disk.identity, pair.disk.format)
-            for pair in match.pairs
-            if pair.disk.identity in held
+            ManifestDisk(pair.volume.id, pair.disk.identity, pair.disk.format) for pair in pairs
         ),
         sealed=sealed,
+    )
+    extra = [disk.target for disk in match.extra_disks if disk.identity in sizes]
+    return Remembered(manifest, _doubtful(entry, extra))
+
+
+def _doubtful(entry: InstanceEntry, extra: list[str]) -> tuple[str, ...]:
+    words = (
+        "the point remembers nothing of its cloud: volumes, offering, networks and tags are those"
+        f" that the instance had when it was seen last, {entry.seen_at:%Y-%m-%d %H:%M} UTC"
+    )
+    if not extra:
+        return (words,)
+    return (
+        words,
+        f"not restored, because no volume of the instance is known to be it: {', '.join(extra)};"
+        " a restore into files of a pool gives them (sendense job restore --pool)",
     )
 
 
