@@ -51,7 +51,7 @@ VERSIONS = (
     "4.22.1",
     "4.23.0",
 )
-ALL_APIS = sorted(features("4.23.0").apis)
+ALL_APIS = sorted(features("4.23.0").apis | {"addIpToNic"})
 KINDS = (
     "NetworkFilesystem",
     "NetworkFilesystem",
@@ -82,7 +82,9 @@ def clouds(draw: Any) -> CloudView:
         for number in range(draw(st.integers(0, 4)))
     ]
     view = a_view(
-        features=PlainFeatures(known.apis - without, known.params, known.version),
+        features=PlainFeatures(
+            (known.apis | {"addIpToNic"}) - without, known.params, known.version
+        ),
         pools=tuple(pools),
         quota=Quota(draw(COUNTS), draw(COUNTS)),
     )
@@ -97,7 +99,10 @@ def clouds(draw: Any) -> CloudView:
 def instances(draw: Any) -> Any:
     """Give an instance of some disks and cards."""
     data = [a_volume(device) for device in draw(st.sets(st.integers(1, 6), max_size=4))]
-    nics = tuple(a_nic(number) for number in range(draw(st.integers(0, 3))))
+    more = st.sampled_from([(), ("10.1.0.99",)])
+    nics = tuple(
+        a_nic(number, secondary_ips=draw(more)) for number in range(draw(st.integers(0, 3)))
+    )
     instance = an_instance(a_volume(), *data, nics=nics)
     return replace(instance, state=draw(st.sampled_from(["Running", "Stopped"])))
 

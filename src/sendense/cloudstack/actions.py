@@ -294,6 +294,11 @@ def volume(client: CloudClient, volume_id: str) -> CloudVolume:
 # --- Tags and jobs
 
 
+def add_address(client: CloudClient, nic_id: str, ip: str, *, check: Check = jobs.nothing) -> None:
+    """Give a card of an instance, in any state, a secondary address; one that it has is refused."""
+    client.run("addIpToNic", check=check, nicid=nic_id, ipaddress=ip)
+
+
 def tag(
     client: CloudClient,
     uuid: str,

@@ -79,6 +79,7 @@ RESTORE: Final = (
     _need("createTags", "tags, and the mark of a restore that goes on"),
     _need("deleteTags", "take the mark off again"),
     _may("updateVolume", "name a new volume as its owner knows it"),
+    _may("addIpToNic", "secondary addresses of a restored instance"),
     _may("importVolume", "take a restored file as a volume (4.19.1 and newer)"),
     _may("listVolumesForImport", "see that a restored file can be taken"),
     _may("importVm", "take a restored root disk as an instance (4.19 and newer)"),

@@ -156,6 +156,8 @@ class CloudView:
     projects: tuple[CloudProject, ...] = ()
     taken_names: frozenset[str] = frozenset()
     """Names of the new owner's instances."""
+    taken_addresses: frozenset[tuple[str, str]] = frozenset()
+    """Of networks whose secondary addresses are wanted: network and address of each card there."""
     quota: Quota = field(default_factory=Quota)
     extras: KnownExtras = field(default_factory=KnownExtras)
     attach_beside_backup: bool = False

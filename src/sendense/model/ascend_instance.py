@@ -20,6 +20,7 @@ from sendense.model.ascend_shape import (
 from sendense.model.ascend_steps import (
     MARKER,
     NEW,
+    AddAddress,
     AttachVolume,
     DeployFromTemplate,
     DeployFromVolume,
@@ -65,6 +66,7 @@ def plan_recreate(
     _warn_of_way(manifest, found_way, volumes, found)
     steps = [] if found.refusals else _Steps(view, request, shape, found_way, found).of(volumes)
     if not found.refusals:
+        steps += _addresses(shape, view, found_way)
         steps += _last_steps(manifest, view, starts, found)
     return AscendPlan(
         request,
@@ -260,6 +262,17 @@ class _Steps:
             if offering is not None:  # the ladder has refused it else
                 steps.append(create_volume(volume, offering, zone_id, owner, self._found))
         return steps
+
+
+def _addresses(shape: Shape, view: CloudView, found_way: Climb) -> list[Step]:
+    """Give cards their secondary addresses again, before the guest asks for them."""
+    names = {network.id: network.name for network in view.networks}
+    made = shape.nics[:1] if found_way.way is Way.IMPORT_VM else shape.nics
+    return [
+        AddAddress(NEW, nic.network_id, ip, names.get(nic.network_id, ""))
+        for nic in made
+        for ip in nic.secondary_ips
+    ]
 
 
 def _last_steps(

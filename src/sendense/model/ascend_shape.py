@@ -215,21 +215,50 @@ def _nics(
                 f"name a network instead of {nic.network_id}: {names}",
             )
             continue
-        nics.append(_nic(nic, network, view.instance is not None, found))
+        nics.append(_nic(nic, network, view, found))
     return tuple(nics)
 
 
-def _nic(nic: CloudNic, network: CloudNetwork, taken: bool, found: Findings) -> WantedNic:
-    if nic.secondary_ips:
-        found.warn(f"secondary addresses are not restored: {', '.join(nic.secondary_ips)}")
-    if taken:
+def _nic(nic: CloudNic, network: CloudNetwork, view: CloudView, found: Findings) -> WantedNic:
+    secondary = _secondary_ips(nic, network, view, found)
+    if view.instance is not None:
         # As long as CloudStack has the old instance, its cards hold their addresses.
         found.warn(f"the card in {network.name} gets a new MAC and IP: {nic.mac} is still in use")
         return WantedNic(network.id, is_default=nic.is_default)
     same = network.id == nic.network_id
     if nic.ip and not same:
         found.warn(f"the card in {network.name} gets a new IP: {nic.ip} was of {nic.network}")
-    return WantedNic(network.id, nic.mac, nic.ip if same else "", nic.is_default)
+    return WantedNic(network.id, nic.mac, nic.ip if same else "", nic.is_default, secondary)
+
+
+def _secondary_ips(
+    nic: CloudNic, network: CloudNetwork, view: CloudView, found: Findings
+) -> tuple[str, ...]:
+    """Give the secondary addresses that a card can have again; of the others it is said why not."""
+    taken = tuple(ip for ip in nic.secondary_ips if (network.id, ip) in view.taken_addresses)
+    free = tuple(ip for ip in nic.secondary_ips if ip not in taken)
+    hindrance = ""
+    if view.instance is not None:
+        hindrance = "CloudStack still has the old instance, which holds them"
+    elif network.id != nic.network_id:
+        hindrance = f"they were of {nic.network or nic.network_id}"
+    elif not view.may("addIpToNic"):
+        hindrance = "the key may not call addIpToNic"
+    if hindrance and nic.secondary_ips:
+        _lost_addresses(nic.secondary_ips, network, hindrance, found)
+        return ()
+    if taken:
+        _lost_addresses(taken, network, "another instance has them now", found)
+    return free
+
+
+def _lost_addresses(
+    ips: tuple[str, ...], network: CloudNetwork, hindrance: str, found: Findings
+) -> None:
+    found.warn(
+        f"secondary addresses of the card in {network.name} are not restored"
+        f" ({', '.join(ips)}): {hindrance}"
+    )
 
 
 def _kept(

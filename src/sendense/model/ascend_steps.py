@@ -225,6 +225,8 @@ class WantedNic:
     ip: str = ""
     """MAC and IP are CloudStack's choice where they are empty."""
     is_default: bool = False
+    secondary_ips: tuple[str, ...] = ()
+    """Those that it can have again; they are added when the instance is there."""
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,26 @@ class ImportInstance:
 
 
 @dataclass(frozen=True)
+class AddAddress:
+    """Give a card a secondary address again (``addIpToNic``).
+
+    It may be another's by then: that ends no restore, and is told in the result.
+    """
+
+    instance_id: str
+    network_id: str
+    """The card is the instance's only one in it."""
+    ip: str
+    network: str = ""
+    """Its name, for people."""
+
+    @property
+    def words(self) -> str:
+        """Say it for people."""
+        return f"give the card in {self.network or self.network_id} the secondary address {self.ip}"
+
+
+@dataclass(frozen=True)
 class VerifyDisk:
     """Read a disk back and compare it with the point's hashes."""
 
@@ -321,7 +343,7 @@ class VerifyDisk:
 Step = Union[
     StopInstance, StartInstance, SafetyPoint, TagInstance, UntagInstance, WriteDisk, NewFile,
     ImportVolume, CreateVolume, AttachVolume, DetachRoot, DeployFromVolume, DeployFromTemplate,
-    ImportInstance, VerifyDisk,
+    ImportInstance, AddAddress, VerifyDisk,
 ]  # fmt: skip
 
 

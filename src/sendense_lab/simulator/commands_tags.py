@@ -6,12 +6,13 @@ from sendense_lab.simulator import scope, shapes
 from sendense_lab.simulator.call import Call
 from sendense_lab.simulator.catalogue import Body, Steps, Work, command
 from sendense_lab.simulator.commands_power import mine
-from sendense_lab.simulator.errors import bad, unknown_entity
+from sendense_lab.simulator.errors import INTERNAL, ApiError, bad, unknown_entity
 from sendense_lab.simulator.parameters import OWNED, PAGED
 from sendense_lab.simulator.records import (
     Account,
     Instance,
     Network,
+    Nic,
     Owned,
     Record,
     Snapshot,
@@ -128,3 +129,46 @@ def list_nics(call: Call) -> Body:
         if not isinstance(network, Record) or card.network_id == network.id
     ]  # fmt: skip
     return call.listing("nic", cards, lambda card: shapes.nic(call.world, card, full=call.full))
+
+
+MOST_SECONDARY_IPS = 10
+"""The setting `vm.network.nic.max.secondary.ipaddresses` as it is shipped."""
+
+
+@command(
+    "addIpToNic", "nicid! ipaddress description", is_async=True, envelope="addiptovmnicresponse"
+)
+def add_ip_to_nic(call: Call) -> Work:
+    """Assigns secondary IP to NIC"""
+    world, key, ip = call.world, call.text("nicid"), call.text("ipaddress")
+    vm, card = _card(call, key)
+    network = world.get(Network, card.network_id)
+    others = [
+        nic for other in world.table(Instance).values() for nic in other.nics
+        if nic.network_id == network.id
+    ]  # fmt: skip
+    if len(card.secondary_ips) >= MOST_SECONDARY_IPS:
+        raise bad("Allocating guest IP for NIC failed : Maximum Number of Ips per Nic was crossed")
+    if network.kind == "L2" or any(ip in (nic.ip, *nic.secondary_ips) for nic in others):
+        raise ApiError(INTERNAL, "Failed to assign secondary IP to NIC")
+    card.secondary_ips.append(ip)
+
+    def steps() -> Steps:
+        yield lambda: None
+        told = {"id": card.id, "nicid": card.id, "networkid": network.id, "ipaddress": ip}
+        return {"nicsecondaryip": told}
+
+    return Work(
+        steps(), about=("VirtualMachine", vm.id), event="NIC.SECONDARY.IP.ASSIGN",
+        words=f"Associating secondary IP address to NIC with ID: {card.id}", owner=vm.account_id,
+    )  # fmt: skip
+
+
+def _card(call: Call, key: str) -> tuple[Instance, Nic]:
+    for vm in call.world.table(Instance).values():
+        for card in vm.nics:
+            if card.id == key:
+                owner = call.world.get(Account, vm.account_id)
+                scope.check_account(call.world, call.caller, owner)
+                return vm, card
+    raise unknown_entity(call.command.name, "nicid", key)

@@ -125,7 +125,7 @@ def _check_card(call: Call, card: Card, owner: Account) -> None:
         for nic in vm.nics:
             if card.mac and nic.mac.lower() == card.mac.lower():
                 raise bad(f"Mac address {card.mac} is in use already")
-            if card.ip and (nic.network_id, nic.ip) == (network.id, card.ip):
+            if card.ip and nic.network_id == network.id and card.ip in (nic.ip, *nic.secondary_ips):
                 raise ApiError(
                     NO_CAPACITY, f"Unable to acquire Guest IP address {card.ip} for {network.name}"
                 )

@@ -8,6 +8,7 @@ import pytest
 
 from sendense.errors import Conflict, Rejected
 from sendense.model.ascend import (
+    CloudView,
     KnownExtras,
     PlainFeatures,
     Quota,
@@ -18,6 +19,7 @@ from sendense.model.ascend import (
 from sendense.model.ascend_planning import plan_ascent
 from sendense.model.ascend_steps import (
     NEW,
+    AddAddress,
     AttachVolume,
     CreateVolume,
     DeployFromTemplate,
@@ -220,6 +222,55 @@ def test_what_is_lost_is_said():
     assert "details" not in text
     shape = of_kind(plan, DeployFromVolume)[0].shape
     assert (shape.keypairs, shape.user_data_id, shape.with_secrets) == (("key-1",), "", False)
+
+
+def with_addresses(**changes) -> CloudView:
+    known = features("4.22.0")
+    known = replace(known, apis=known.apis | {"addIpToNic"})
+    return a_view(features=known, **changes)
+
+
+TWO_MORE = a_nic(secondary_ips=("10.1.0.98", "10.1.0.99"))
+
+
+def test_secondary_addresses_come_back_before_it_starts():
+    manifest = a_manifest(an_instance(ROOT, nics=(TWO_MORE, a_nic(1))))
+    plan = plan_ascent(manifest, with_addresses(), a_request())
+    steps = of_kind(plan, AddAddress)
+    assert [(step.instance_id, step.ip) for step in steps] == [
+        (NEW, "10.1.0.98"),
+        (NEW, "10.1.0.99"),
+    ]
+    assert {step.network_id for step in steps} == {TWO_MORE.network_id}
+    assert plan.steps.index(steps[-1]) < plan.steps.index(of_kind(plan, StartInstance)[0])
+    assert "secondary" not in " ".join(plan.warnings)
+
+
+def test_an_address_that_another_has_is_left_out():
+    taken = frozenset({(TWO_MORE.network_id, "10.1.0.98"), ("net-other", "10.1.0.99")})
+    manifest = a_manifest(an_instance(ROOT, nics=(TWO_MORE,)))
+    plan = plan_ascent(manifest, with_addresses(taken_addresses=taken), a_request())
+    assert [step.ip for step in of_kind(plan, AddAddress)] == ["10.1.0.99"]
+    (words,) = [each for each in plan.warnings if "secondary" in each]
+    assert "(10.1.0.98): another instance has them now" in words
+
+
+@pytest.mark.parametrize(
+    ("view", "request_", "words"),
+    [
+        (a_view(), a_request(), "may not call addIpToNic"),
+        (with_addresses(), a_request(networks={TWO_MORE.network_id: "net-2"}), "they were of"),
+        (with_addresses(instance=an_instance(ROOT)), a_request(name="copy"), "the old instance"),
+    ],
+)
+def test_why_secondary_addresses_cannot_come_back(view, request_, words):
+    manifest = a_manifest(an_instance(ROOT, nics=(TWO_MORE,)))
+    plan = plan_ascent(manifest, view, request_)
+    assert plan.steps
+    assert not of_kind(plan, AddAddress)
+    (said,) = [each for each in plan.warnings if "secondary" in each]
+    assert words in said
+    assert "10.1.0.98, 10.1.0.99" in said
 
 
 def test_into_another_cloud_all_is_mapped():

@@ -340,7 +340,7 @@ def _result(site: Site) -> Json:
         "safety_point": _safety_point(journal) or None,
         "left_over": [each["left_over"] for each in said if "left_over" in each],
         "started": any(each.get("started") for each in said),
-        "warnings": list(course.warnings),
+        "warnings": [*course.warnings, *(each["warning"] for each in said if "warning" in each)],
     }
 
 

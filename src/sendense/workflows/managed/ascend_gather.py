@@ -12,7 +12,7 @@ from typing import Any
 
 from sendense import clock
 from sendense.catalog.inventory_reading import InstanceEntry
-from sendense.cloudstack import answers, inventory
+from sendense.cloudstack import answers, inventory, mapping
 from sendense.cloudstack.client import CloudClient
 from sendense.errors import NotFound, Rejected
 from sendense.model.ascend import Aim, AscendRequest, CloudView, KnownExtras, Quota
@@ -164,6 +164,7 @@ def view_of(
         owner = request.owner or manifest.instance.owner
         parts |= {
             "taken_names": frozenset(_names(client, owner)),
+            "taken_addresses": frozenset(_addresses(client, manifest.instance)),
             "quota": _quota(client, owner),
             "extras": _extras(client, owner),
         }
@@ -205,6 +206,20 @@ def _rows(client: CloudClient, command: str, **params: Any) -> Iterator[dict[str
 def _names(client: CloudClient, owner: Owner) -> Iterator[str]:
     for row in _rows(client, "listVirtualMachines", details="min", **_owned(owner)):
         yield answers.text(row, "name")
+
+
+def _addresses(client: CloudClient, was: CloudInstance) -> Iterator[tuple[str, str]]:
+    """Give the addresses in use in the networks where secondary ones are wanted again."""
+    projects = ({"projectid": "-1"},) if inventory.asks_projects(client) else ()
+    wanted = {nic.network_id for nic in was.nics if nic.secondary_ips}
+    for network_id in sorted(wanted):
+        for scope in ({"isrecursive": True}, *projects):
+            for row in _rows(
+                client, "listVirtualMachines", networkid=network_id, details="nics", **scope
+            ):
+                for nic in map(mapping.nic, answers.rows(row, "nic") if row.get("nic") else ()):
+                    if nic.network_id == network_id:
+                        yield from ((network_id, ip) for ip in (nic.ip, *nic.secondary_ips))
 
 
 def _quota(client: CloudClient, owner: Owner) -> Quota:

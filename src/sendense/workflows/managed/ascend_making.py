@@ -6,12 +6,14 @@ Such a step is never done twice, and never takes what another has made
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from sendense.cloudstack import actions, answers, inventory
-from sendense.errors import Busy, Conflict, NotFound, SendenseError
+from sendense.errors import Busy, Cancelled, Conflict, NotFound, SendenseError
 from sendense.model.ascend_steps import (
     NEW,
+    AddAddress,
     AttachVolume,
     CreateVolume,
     DeployFromTemplate,
@@ -32,6 +34,8 @@ from sendense.workflows.managed.ascend_once import Make, Sought, once
 from sendense.workflows.managed.ascend_site import Done, Site
 from sendense.workflows.managed.cloud_hosts import hosts_of
 
+log = logging.getLogger(__name__)
+
 _CLOUDS_OWN = frozenset(
     {
         "cpuovercommitratio", "memoryovercommitratio", "rootdisksize", "deployvm", "hypervisor",
@@ -41,6 +45,8 @@ _CLOUDS_OWN = frozenset(
 """Details that CloudStack sets itself, and refuses or spoils when they are given."""
 _OF_SIZE = frozenset({"cpunumber", "cpuspeed", "memory"})
 
+_NO_ADDRESS = frozenset({530, 533})
+"""What CloudStack answers where an address is in use already: as if it were out of order."""
 _GONE = frozenset({"Destroy", "Destroyed", "Expunging", "Expunged", "Error"})
 
 
@@ -54,6 +60,8 @@ def make(site: Site, piece: Piece, step: Step) -> Done:
         return Done({step.source: found}, {"volume": found, "name": step.name})
     if isinstance(step, ImportInstance):
         return _import_instance(site, piece, step)
+    if isinstance(step, AddAddress):
+        return _add_address(site, step)
     if isinstance(step, (DeployFromVolume, DeployFromTemplate)):
         return _deploy(site, piece, step)
     raise TypeError(f"{type(step).__name__} makes nothing")
@@ -153,6 +161,29 @@ def detach_root(site: Site, piece: Piece, step: DetachRoot) -> Done:
         actions.detach(site.client, root, check=site.task.check)
     left = list(site.journal.begun(piece)[0]["left_over"])
     return Done(said={"left_over": left[0]} if left else {})
+
+
+# --- Cards
+
+
+def _add_address(site: Site, step: AddAddress) -> Done:
+    """Give a card a secondary address, unless it has it; one that is another's now is left out."""
+    instance = _still_its_owners(site, step.instance_id)
+    cards = [nic for nic in instance.nics if nic.network_id == step.network_id]
+    why = "" if len(cards) == 1 else f"it has {len(cards)} cards in the network"
+    if not why and step.ip not in cards[0].secondary_ips:
+        try:
+            actions.add_address(site.client, cards[0].id, step.ip, check=site.task.check)
+        except Cancelled:
+            raise
+        except SendenseError as error:
+            if error.retryable and error.data.get("cs_code") not in _NO_ADDRESS:
+                raise
+            why = error.message
+    if not why:
+        return Done(said={"address": step.ip})
+    log.warning("%s was not given its address %s: %s", instance.shown_name, step.ip, why)
+    return Done(said={"warning": f"the secondary address {step.ip} was not restored: {why}"})
 
 
 # --- Instances
