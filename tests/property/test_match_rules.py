@@ -28,6 +28,7 @@ clouds = st.builds(
 instances = st.builds(
     InstanceName, uuid=st.sampled_from(["u1", "u2"]), name=words.filter(bool),
     host_id=st.none() | st.sampled_from(["h1", "h2"]), cloud=st.none() | clouds,
+    own_of=st.sampled_from(["", "", "west"]),
 )  # fmt: skip
 rules = st.builds(
     MatchRules, names=some, hosts=st.just(()) | st.just(("h1",)),
@@ -52,6 +53,8 @@ def tagged(given, tags):
 def taken(rules, instance):
     cloud = instance.cloud or CloudFacts("", "", "")
     names = (instance.name, cloud.name, cloud.other_name)
+    if instance.own_of:
+        return False
     if fits(rules.except_names, names) or tagged(rules.except_tags, cloud.tags):
         return False
     kinds = [

@@ -234,6 +234,15 @@ class Matched(Shape):
     why: str
 
 
+class LeftOut(Shape):
+    """A machine that a policy's rules fit, and that no policy takes."""
+
+    uuid: str
+    name: str
+    host_id: str | None
+    why: str
+
+
 class Preview(Shape):
     """What a policy would do."""
 
@@ -241,6 +250,9 @@ class Preview(Shape):
     """Of instances that it takes."""
     instances: list[Matched]
     """The first 100 of them by name."""
+    left_out: list[LeftOut]
+    """The first 100 machines that fit and are not taken, because CloudStack makes them for itself:
+    system VMs, routers and console proxies."""
     next_run: Run
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from sendense.catalog.cloud_rows import tags_of
-from sendense.catalog.tables import CLOUD_INSTANCES, CLOUDS, INSTANCES
-from sendense.model.cloud import CloudFacts
+from sendense.catalog.tables import CLOUD_INSTANCES, CLOUD_OBJECTS, CLOUDS, HOSTS, INSTANCES
+from sendense.model.cloud import CloudFacts, CloudKind
 from sendense.model.fleet import InstanceName
+from sendense.model.matching import is_clouds_own
 
 
 def names_query() -> Select[Any]:
@@ -31,6 +32,8 @@ def names_query() -> Select[Any]:
 def read_names(connection: Connection, query: Select[Any]) -> tuple[InstanceName, ...]:
     """Read the rows of a query that began with :func:`names_query`."""
     clouds = {row.id: row.name for row in connection.execute(select(CLOUDS.c.id, CLOUDS.c.name))}
+    rows = connection.execute(query).all()
+    own = _own_machines(connection, rows)
     return tuple(
         InstanceName(
             row[0],
@@ -38,9 +41,46 @@ def read_names(connection: Connection, query: Select[Any]) -> tuple[InstanceName
             row[2],
             row[3],
             None if row[4] is None else _facts(tuple(row)[4:], clouds),
+            own.get(row[0], ""),
         )
-        for row in connection.execute(query)
+        for row in rows
     )
+
+
+def _own_machines(connection: Connection, rows: Sequence[Any]) -> dict[str, str]:
+    """Give the machines that CloudStack makes for itself: by UUID, the cloud that does.
+
+    The API does not list them among instances, and only their names tell: so only those on a host
+    of a cloud that is read are taken for such.  Of a cloud whose hosts are not known, each may be.
+    """
+    named = {row[0]: row[2] for row in rows if row[4] is None and is_clouds_own(row[1])}
+    hosts = {host_id for host_id in named.values() if host_id is not None}
+    if not hosts:
+        return {}
+    query = select(HOSTS.c.id, HOSTS.c.name, HOSTS.c.address).where(HOSTS.c.id.in_(hosts))
+    ours = [tuple(map(str, row)) for row in connection.execute(query)]
+    enabled = select(CLOUDS.c.id, CLOUDS.c.name).where(CLOUDS.c.enabled)
+    clouds = [tuple(map(str, row)) for row in connection.execute(enabled.order_by(CLOUDS.c.name))]
+    cloud_of: dict[str, str] = {}
+    for cloud_id, cloud in clouds:
+        known = _hosts_of(connection, cloud_id)
+        for host_id, name, address in ours:
+            if not known or name in known or address in known:
+                cloud_of.setdefault(host_id, cloud)
+    return {uuid: cloud_of[host_id] for uuid, host_id in named.items() if host_id in cloud_of}
+
+
+def _hosts_of(connection: Connection, cloud_id: str) -> frozenset[str]:
+    """Give names and addresses of a cloud's hosts."""
+    theirs = CLOUD_OBJECTS.c
+    query = select(theirs.name, theirs.value).where(
+        theirs.cloud_id == cloud_id, theirs.kind == CloudKind.HOST, theirs.gone_at.is_(None)
+    )
+    found: set[str] = set()
+    for row in connection.execute(query):
+        value: Any = row.value
+        found |= {row.name, value["address"]}
+    return frozenset(found - {""})
 
 
 def _facts(columns: Sequence[Any], clouds: dict[str, str]) -> CloudFacts:

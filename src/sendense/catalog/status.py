@@ -116,12 +116,18 @@ def _judge(
     return ProtectionVerdict(
         instance=instance,
         protection=worst.protection,
-        reason="; ".join(worst.reasons),
+        reason=_not_to_be_protected(instance) or "; ".join(worst.reasons),
         policies=tuple(policy.name for policy, _ in taking),
         newest_good=newest_good,
         expected_by=worst.expected_by,
         reason_for_tenants="; ".join(worst.reasons_for_tenants),
     )
+
+
+def _not_to_be_protected(instance: InstanceName) -> str:
+    if not instance.own_of:
+        return ""
+    return f"CloudStack ({instance.own_of}) makes it for itself: no policy takes it"
 
 
 def _expected(policy: Policy, due: tuple[datetime, ...], instance: InstanceName) -> Expected:
@@ -133,9 +139,11 @@ def _expected(policy: Policy, due: tuple[datetime, ...], instance: InstanceName)
 def summarise(catalog: Catalog, now: datetime, *, attention: int = _ATTENTION) -> StatusSummary:
     """Sum up everything; reads each table once, so whoever asks often keeps the answer a while."""
     verdicts = judge_all(catalog, now)
-    counts = Counter(verdict.protection for verdict in verdicts)
+    # What CloudStack makes for itself nobody has to protect.
+    counted = [verdict for verdict in verdicts if not verdict.instance.own_of]
+    counts = Counter(verdict.protection for verdict in counted)
     wanting = sorted(
-        (verdict for verdict in verdicts if verdict.protection is not Protection.PROTECTED),
+        (verdict for verdict in counted if verdict.protection is not Protection.PROTECTED),
         key=lambda verdict: _WORST_FIRST.index(verdict.protection),
     )
     hosts = Counter(host.health(now, SILENT_AFTER) for host in catalog.hosts.every())

@@ -119,6 +119,9 @@ def submit_round(
     busy = still_open(connection, policy.id, JobKind.BACKUP)
     fresh = [each for each in taken if each.uuid not in busy]
     reason = run.reason
+    own = sum(1 for each in instances if policy.rules.match.would_match(each))
+    if own:
+        reason += f"; {own} machines that CloudStack makes for itself are left out"
     if len(fresh) < len(taken):
         reason += f"; {len(taken) - len(fresh)} instances still have a run that waits or runs"
     made = Round(

@@ -99,6 +99,9 @@ class InstanceName:
     first_seen: Optional[datetime] = None
     cloud: Optional[CloudFacts] = None
     """None where no cloud has, or had, it."""
+    own_of: str = ""
+    """The cloud that makes such machines for itself (system VMs, routers, console proxies), on
+    whose host it is; no policy takes it."""
 
 
 _FRESH = timedelta(minutes=10)

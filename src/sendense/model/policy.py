@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import translate
 from functools import cached_property, lru_cache
@@ -50,14 +50,23 @@ class MatchRules:
 
     def match(self, instance: InstanceName) -> bool:
         """Tell whether an instance is taken."""
-        if self._left_out(instance):
+        if instance.own_of or self._left_out(instance):
             return False
         if instance.uuid in self.instances:
             return True
         return bool(self._given) and self._wanting(instance) is None
 
+    def would_match(self, instance: InstanceName) -> bool:
+        """Tell whether an instance is left out only because it is a cloud's own machine."""
+        return bool(instance.own_of) and self.match(replace(instance, own_of=""))
+
     def explain(self, instance: InstanceName) -> str:
         """Say why an instance is taken, or is not."""
+        if instance.own_of:
+            return (
+                f"left out: CloudStack ({instance.own_of}) makes it for itself, and makes it again"
+                " where it is lost"
+            )
         if left_out := self._left_out(instance):
             kind = left_out.removeprefix("except_")
             return f"left out: {_shown(instance, kind)} fits {_any_of(getattr(self, left_out))}"

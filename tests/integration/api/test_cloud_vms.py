@@ -12,8 +12,9 @@ from sendense.model.cloud import CloudHost, CloudKind, CloudPool, InstanceSecret
 from sendense.model.policy import MatchRules
 from sendense.model.secret import Secret
 from tests.support.api_site import MINE
+from tests.support.builders import a_machine
 from tests.support.clouds import KEYS_OF_CLOUD, a_cloud, a_cloud_instance
-from tests.support.fleet import NOW, a_point_entry, a_policy
+from tests.support.fleet import NOW, a_host, a_point_entry, a_policy
 
 FIRST, SECOND, THIRD = (f"00000000-0000-4000-8000-{number:012}" for number in (1, 2, 3))
 LAB = Owner("d-acme", "ROOT/acme", project_id="p-lab", project="lab")
@@ -162,3 +163,26 @@ def test_a_preview_says_who_is_taken_and_why(admin):
     (taken,) = preview["instances"]
     assert (taken["uuid"], taken["cloud_name"]) == (FIRST, "Shop 1")
     assert taken["why"].startswith("taken: its cloud (west")
+
+
+def test_a_preview_leaves_out_what_cloudstack_makes_for_itself(site, admin):
+    catalog, now = site.catalog, clock.now()
+    system = [a_machine(uuid=f"own-{name}", name=name) for name in ("r-4-VM", "s-1-VM", "v-2-VM")]
+    catalog.instances.see("id-kvm1", [*system, a_machine(uuid="u9", name="vm-9")], now)
+    # On a host of no cloud it is a machine as any other.
+    catalog.hosts.add(a_host("lone"))
+    catalog.instances.see("id-lone", [a_machine(uuid="own-lone", name="r-4-VM")], now)
+    asked = {
+        "name": "all", "repository_id": "id-main", "schedule": "@daily", "keep": {"last": 3},
+        "match": {"names": ["*"], "instances": ["own-v-2-VM"]},
+    }  # fmt: skip
+    preview = ok(admin.post("/policies/preview", json=asked))
+    taken = {each["uuid"] for each in preview["instances"]}
+    assert {"u9", "own-lone", FIRST} <= taken
+    assert [each["name"] for each in preview["left_out"]] == ["r-4-VM", "s-1-VM", "v-2-VM"]
+    assert not taken & {each["uuid"] for each in preview["left_out"]}
+    assert all("CloudStack (west) makes it" in each["why"] for each in preview["left_out"])
+    narrow = asked | {"match": {"names": ["vm-*"]}}
+    assert ok(admin.post("/policies/preview", json=narrow))["left_out"] == []
+    catalog.clouds.edit(catalog.clouds.every()[0].id, enabled=False)
+    assert not any(each.own_of for each in catalog.instances.names())

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from sendense.model.access import Role
 from tests.support.api_site import vault_with_points
+from tests.support.builders import a_machine
+from tests.support.clouds import KEYS_OF_CLOUD, a_cloud
 from tests.support.fleet import NOW, a_request
 from tests.unit.cli.stage import a_secret_file
 
@@ -101,6 +103,15 @@ class TestPoints:
 
 class TestPolicies:
     NEW = ("--to", "main", "--schedule", "30 2 * * *", "--match", "vm-*", "--keep-daily", "7")
+
+    def test_what_is_left_out_is_named(self, person):
+        catalog = person.site.catalog
+        catalog.clouds.add(a_cloud(), KEYS_OF_CLOUD)
+        own = [a_machine(uuid=f"own-{number}", name=f"r-{number}-VM") for number in range(7)]
+        catalog.instances.see("id-kvm1", own, NOW)
+        said = person.ok("policy", "preview", "nightly")
+        assert "left out as CloudStack's own: r-0-VM, r-1-VM" in said
+        assert "and 2 more" in said
 
     def test_from_beginning_to_end(self, person):
         preview = person.json("policy", "add", "web", *self.NEW, "--dry-run")["preview"]

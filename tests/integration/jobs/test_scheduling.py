@@ -10,14 +10,17 @@ import pytest
 
 from sendense import clock
 from sendense.catalog.jobs import JobFilter
+from sendense.catalog.status import summarise
 from sendense.errors import NotFound
 from sendense.jobs.dispatcher import Dispatcher
 from sendense.jobs.durable import Mailboxes
 from sendense.jobs.scheduling import run_now
+from sendense.model.cloud import CloudHost, CloudKind
 from sendense.model.job import JobKind, JobState
 from sendense.model.page import every
 from sendense.model.policy import MatchRules
 from tests.support.builders import a_machine
+from tests.support.clouds import KEYS_OF_CLOUD, a_cloud
 from tests.support.fleet import a_host, a_policy, a_repository_entry
 from tests.support.job_process import quick_settings
 
@@ -219,3 +222,23 @@ def test_one_dispatcher_has_the_turn_and_another_takes_it_from_the_dead(dispatch
         assert clock.monotonic() < end
         clock.sleep(0.1)
     assert not first.tick()
+
+
+def test_what_cloudstack_makes_for_itself_is_no_part_of_a_round(fleet, dispatchers):
+    now = clock.now()
+    own = [a_machine(uuid=f"uuid-{name}", name=name) for name in ("v-2-VM", "r-4-VM")]
+    kept = [a_machine(uuid=f"uuid-{name}", name=name) for name in ("web-1", "web-2", "db-1")]
+    fleet.catalog.instances.see("id-kvm1", [*own, *kept], now)
+    cloud = fleet.catalog.clouds.add(a_cloud(), KEYS_OF_CLOUD)
+    host = CloudHost("h1", "kvm1", "10.0.0.1", "Up", "Enabled", "Routing", "KVM", "z1", "c1")
+    fleet.catalog.inventory.take(cloud.id, CloudKind.HOST, [host], now)
+    policy = add_policy(fleet, now - HOUR, schedule="0 0 1 1 *")
+    made = run_now(fleet.catalog, policy.id, "ada", now)
+    assert made.submitted == 5
+    assert "2 machines that CloudStack makes for itself are left out" in made.reason
+    assert not {job.subject for job in jobs(fleet)} & {each.uuid for each in own}
+    summary = summarise(fleet.catalog, now)
+    assert sum(summary.counts.values()) == 5
+    assert not [each for each in summary.attention if each.instance.own_of]
+    (verdict,) = [each for each in summary.verdicts if each.instance.name == "v-2-VM"]
+    assert "makes it for itself" in verdict.reason

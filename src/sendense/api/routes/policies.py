@@ -12,6 +12,7 @@ from sendense.api.guard import GuardedRoute
 from sendense.api.services import Services, ServicesHere
 from sendense.api.shapes import IdAsked, IdInPath, PageOf, Search, paging
 from sendense.api.store_shapes import (
+    LeftOut,
     Matched,
     PolicyAsked,
     PolicyShape,
@@ -131,13 +132,27 @@ def _checked(services: Services, asked: PolicyAsked) -> PolicyRules:
 
 def _preview(services: Services, rules: PolicyRules) -> Preview:
     # Those that the last summary knows, a minute ago at most: it has them all in memory.
-    known = (verdict.instance for verdict in services.summaries.get().verdicts)
+    known = [verdict.instance for verdict in services.summaries.get().verdicts]
     taken = [each for each in known if rules.match.match(each)]
     run, tenants = next_run(timetable(rules), clock.now()), services.catalog.tenants.every()
     return Preview(
         count=len(taken),
         instances=[_matched(each, rules, tenants) for each in taken[:_SHOWN]],
+        left_out=[_left_out(each, rules) for each in _own(known, rules)][:_SHOWN],
         next_run=Run.model_validate(run),
+    )
+
+
+def _own(known: list[InstanceName], rules: PolicyRules) -> list[InstanceName]:
+    return [each for each in known if rules.match.would_match(each)]
+
+
+def _left_out(instance: InstanceName, rules: PolicyRules) -> LeftOut:
+    return LeftOut(
+        uuid=instance.uuid,
+        name=instance.name,
+        host_id=instance.host_id,
+        why=rules.match.explain(instance),
     )
 
 

@@ -29,6 +29,7 @@ def register(program: typer.Typer) -> None:
 
 rounds.register(app)
 _SHOWN = 20
+_NAMED = 5
 
 
 @app.command("add")
@@ -239,6 +240,10 @@ def _show_preview(remote: Remote, preview: Doc) -> None:
         parts.append(Sheet(columns, rows))
     if count > len(rows):
         parts.append(f"and {count - len(rows)} more")
+    if left_out := preview.parts("left_out"):
+        named = ", ".join(str(each["name"]) for each in left_out[:_NAMED])
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        parts.append(f"left out as CloudStack's own: {named}{more}")
     remote.show({"preview": preview}, *parts)
 
 
