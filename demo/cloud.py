@@ -13,7 +13,6 @@ import filecmp
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from demo.customers import TAG, Customer, Customers, user_of
 from demo.hosts import hosts
 from demo.telling import SENDENSE, WIDTH, Person, Telling, once
 from sendense_lab.cluster.cluster import Cluster
+from sendense_lab.ports import free_port
 from sendense_lab.simulator import Simulator
 from sendense_lab.simulator.lab_machines import LabMachines
 
@@ -308,13 +308,6 @@ def saved(console: Console, full: dict[str, Any], later: dict[str, Any]) -> None
 
 def _compared(before: int, after: int) -> tuple[str, str, str]:
     return f"{before / 2**20:.1f} MiB", f"{after / 2**20:.1f} MiB", f"{1 - after / before:.1%}"
-
-
-def free_port() -> int:
-    """Give a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.timing import BenchFailed
+from sendense_lab.ports import free_port
 
 CREDENTIALS = {"access_key_id": "key-of-the-bench", "secret_access_key": "secret-of-the-bench"}
 _RCLONE = Path(sys.executable).with_name("rclone")
@@ -37,7 +38,7 @@ def bucket_server(folder: Path, network: Network) -> Iterator[str]:
     each of several requests at once, and that would be measured instead.
     """
     keys = ",".join(CREDENTIALS.values())
-    port, inner = _free_port(), _free_port()
+    port, inner = free_port(), free_port()
     rclone = [_RCLONE, "serve", "s3", folder, "--addr", f"127.0.0.1:{inner}", "--auth-key", keys,
               "--etag-hash", "", "--config", "", "--log-level", "ERROR"]  # fmt: skip
     gateway = [sys.executable, _GATEWAY, port, inner, network.delay_s, network.rate]
@@ -60,12 +61,6 @@ def _running(command: Sequence[object], port: int) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from bench.figures import Better, Figure, Goal
 from bench.timing import GIB, BenchFailed, Cost, children_s, middle, rates, take_turns
-from bench.tunnel.site import EXPORT, SECRET, Running, Site, child, free_port, until
+from bench.tunnel.site import EXPORT, SECRET, Running, Site, child, until
 from sendense.fleet.gateway_sessions import sockets_of
 from sendense.model import export as exports
 from sendense.model.decision import Method
@@ -22,6 +22,7 @@ from sendense.model.export import DiskExport
 from sendense.model.secret import Secret
 from sendense.transfer.copy import CopyOptions, copy_disk
 from sendense.units import MIB
+from sendense_lab.ports import free_port
 
 _GOAL = Goal(0.9, of_ratio=True)
 _MEMORY = Goal(256)

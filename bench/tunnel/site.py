@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from sendense.fleet.authority import Authority, write_worker_files
 from sendense.fleet.gateway import Gateway
 from sendense.fleet.gateway_config import AgentKey, GatewaySettings
 from sendense.fleet.gateway_sessions import sockets_of
+from sendense_lab.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORT = "disk"
@@ -33,13 +33,6 @@ class Running:
     pid: int
     port: int
     """Of its gate."""
-
-
-def free_port() -> int:
-    """Give a port of the loopback that nobody uses now."""
-    with socket.socket() as wire:
-        wire.bind(("127.0.0.1", 0))
-        return int(wire.getsockname()[1])
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

@@ -20,6 +20,7 @@ import libvirt
 from sendense_lab import host_config, private_root, processes
 from sendense_lab.commands import wait_until
 from sendense_lab.errors import LabError
+from sendense_lab.ports import free_port
 from sendense_lab.processes import ProcessIdentity
 
 # A path of a unix socket has at most 107 bytes; QEMU's and libvirt's get appended to ours.
@@ -38,7 +39,7 @@ class Hypervisor:
         self.name = name
         self.user = host_config.qemu_user()
         self.host_uuid = uuid.uuid4()
-        self.tcp_port = _free_port()
+        self.tcp_port = free_port()
         self.run_dir = folder / "jobs"
         self._inits: list[subprocess.Popen[bytes]] = []
         self._daemon: ProcessIdentity | None = None
@@ -201,13 +202,6 @@ def end_all(folder: Path) -> None:
             return
         processes.end(found)
     raise LabError(f"processes of {folder} keep coming")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _accepts(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -29,15 +28,10 @@ from sendense.workflows.managed.deploying import CatalogSide, deploy_host
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.cluster.cluster import Cluster
 from sendense_lab.cluster.host import ClusterHost
+from sendense_lab.ports import free_port
 from tests.support.dedup import PASSPHRASE
 
 T = TypeVar("T")
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 class FleetSite:

@@ -25,6 +25,7 @@ from sendense.model.holdings import RepositoryEntry, entry_of
 from sendense.model.secret import Secret
 from sendense.repository.opening import Access, create_repository, open_repository
 from sendense.repository.protocol import Repository, RepositoryInfo
+from sendense_lab.ports import free_port
 from tests.support.builders import a_machine
 from tests.support.fleet import (
     NOW,
@@ -36,7 +37,6 @@ from tests.support.fleet import (
     a_request,
 )
 from tests.support.points import Write, data, disk, noise, store
-from tests.support.server_process import free_port
 
 T = TypeVar("T")
 MINE, OTHER = "u1", "u2"
@@ -161,10 +161,12 @@ def serving_api(services: Services) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    end = time.monotonic() + 30
-    while not server.started and time.monotonic() < end:
-        time.sleep(0.01)
     try:
+        end = time.monotonic() + 120
+        while not server.started:
+            assert thread.is_alive(), f"the API did not get port {port}"
+            assert time.monotonic() < end, "the API did not start"
+            time.sleep(0.01)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True

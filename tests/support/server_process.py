@@ -13,16 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from sendense_lab.ports import free_port
+
 _READY_S = 60
 _STOP_S = 10
-
-
-def free_port() -> int:
-    """Give a port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,17 +18,11 @@ from sendense.catalog.catalog import Catalog, open_catalog
 from sendense.catalog.master_key import find_keys
 from sendense.model.secret import Secret
 from sendense_lab.lab import Lab
+from sendense_lab.ports import free_port
 from tests.vm.agent_site import ROOT, AgentSite
 
 T = TypeVar("T")
 FINAL = {"succeeded", "failed", "cancelled"}
-
-
-def free_port() -> int:
-    """Give a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class CloudProcesses:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,16 +21,11 @@ from sendense.server.control_plane import ControlPlane
 from sendense.server.settings import ServerSettings
 from sendense.settings import Settings
 from sendense_lab.lab import Lab
+from sendense_lab.ports import free_port
 from tests.support.dedup import PASSPHRASE
 from tests.vm.agent_site import AGENT, AgentSite
 
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Cloud:

@@ -14,8 +14,8 @@ from sendense.cli.main import run
 from sendense.model.access import Grant, Role, TenantScope, User
 from sendense.server.serving import ApiServer
 from sendense_lab.lab import Lab
+from sendense_lab.ports import free_port
 from tests.vm.ascend_site import AscendSite, lost, shown
-from tests.vm.control_site import free_port
 
 pytestmark = pytest.mark.vm
 

@@ -16,9 +16,9 @@ from sendense.settings import Settings
 from sendense.workflows.managed.cloud_sync import look_at_cloud
 from sendense.workflows.managed.clouds import CloudClients
 from sendense.workflows.managed.estate import Estate
+from sendense_lab.ports import free_port
 from sendense_lab.simulator import records
 from sendense_lab.simulator.simulator import Simulator
-from tests.support.server_process import free_port
 
 HASTY = Limits(per_second=2000, patience_s=0.5, connect_s=5.0, silent_s=10.0)
 

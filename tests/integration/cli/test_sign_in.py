@@ -16,7 +16,7 @@ from sendense.cli.remote.sign_in import Asked, server_at
 from sendense.errors import Rejected
 from sendense.fleet.authority import Authority
 from sendense.model.access import Role
-from tests.support.server_process import free_port
+from sendense_lab.ports import free_port
 from tests.support.tcp_way import TcpWay
 from tests.unit.cli.stage import a_secret_file
 from tests.unit.cli.terminal import Terminal

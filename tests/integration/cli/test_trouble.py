@@ -13,7 +13,7 @@ import pytest
 from sendense.cli.remote import client as asking
 from sendense.cli.remote.answers import Doc, problem_of
 from sendense.errors import Busy, SendenseError, Unavailable
-from tests.support.server_process import free_port
+from sendense_lab.ports import free_port
 from tests.support.tcp_way import TcpWay
 
 PROBLEM = "application/problem+json"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sendense import clock
-from tests.support.server_process import free_port
+from sendense_lab.ports import free_port
 from tests.unit.cli.stage import a_secret_file
 
 PROGRAM = Path(sys.executable).with_name("sendense")

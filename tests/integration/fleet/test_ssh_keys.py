@@ -19,7 +19,8 @@ import pytest
 from sendense.errors import NotAllowed
 from sendense.fleet.ssh import Access, RemoteHand, _connect
 from sendense.model.secret import Secret
-from tests.integration.gateway.site import free_port, is_open, new_key, until
+from sendense_lab.ports import free_port
+from tests.integration.gateway.site import is_open, new_key, until
 
 CONFIG = """
 ListenAddress 127.0.0.1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from sendense.model.decision import Method
 from sendense.model.export import DiskExport
 from sendense.model.secret import Secret
 from sendense.transfer.copy import CopyOptions, copy_disk
+from sendense_lab.ports import free_port
 from tests.integration.transfer.servers import qemu_nbd, run
 from tests.integration.transfer.sinks import MemorySink
 
@@ -48,13 +48,6 @@ def image_of(folder: Path, content: bytes) -> Path:
     run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image)
     raw.unlink()
     return image
-
-
-def free_port() -> int:
-    """Give a port of the loopback that nobody uses now."""
-    with socket.socket() as wire:
-        wire.bind(("127.0.0.1", 0))
-        return int(wire.getsockname()[1])
 
 
 def gates_processor_time(over_s: float) -> float:

@@ -22,10 +22,10 @@ from sendense.errors import Stalled, Unavailable
 from sendense.fleet.gateway import Gateway
 from sendense.fleet.gateway_config import GatewaySettings
 from sendense.transfer.source import ReadOptions, open_source
+from sendense_lab.ports import free_port
 from tests.integration.gateway.site import (
     MIB,
     behind,
-    free_port,
     gate_to,
     is_open,
     new_host,

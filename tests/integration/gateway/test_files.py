@@ -17,7 +17,8 @@ import pytest
 from sendense.errors import SendenseError, Unsupported
 from sendense.fleet.gateway import Gateway
 from sendense.fleet.gateway_config import GatewaySettings
-from tests.integration.gateway.site import free_port, gateway_of, new_host
+from sendense_lab.ports import free_port
+from tests.integration.gateway.site import gateway_of, new_host
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands files to an account")
 

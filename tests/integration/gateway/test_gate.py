@@ -15,12 +15,12 @@ from sendense.model.secret import Secret
 from sendense.targets.nbd import ExportDisk
 from sendense.transfer import link
 from sendense.transfer.source import ReadOptions, open_source
+from sendense_lab.ports import free_port
 from tests.integration.gateway.site import (
     MIB,
     NAME,
     SECRET,
     behind,
-    free_port,
     gate_to,
     gates_processor_time,
     image_of,

@@ -18,11 +18,11 @@ from sendense.fleet import gateway_sockets
 from sendense.fleet.gateway import Gateway
 from sendense.fleet.gateway_config import AgentKey, GatewaySettings
 from sendense.fleet.gateway_sessions import end_all, processes_of, sockets_of
+from sendense_lab.ports import free_port
 from tests.integration.gateway.site import (
     Host,
     alive,
     connected,
-    free_port,
     gateway_of,
     is_open,
     new_host,

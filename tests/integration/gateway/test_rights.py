@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sendense.agent.tunnel_ssh import command, forwards
-from tests.integration.gateway.site import free_port, gateway_of, is_open, new_host, until
+from sendense_lab.ports import free_port
+from tests.integration.gateway.site import gateway_of, is_open, new_host, until
 
 
 def ssh_words(host, *words):

@@ -21,11 +21,11 @@ from sendense.model.secret import Secret
 from sendense.targets.nbd import ExportDisk
 from sendense.transfer import link
 from sendense.transfer.source import ReadOptions, open_source
+from sendense_lab.ports import free_port
 from tests.integration.gateway.site import (
     MIB,
     NAME,
     SECRET,
-    free_port,
     gates_processor_time,
     image_of,
     read_all,

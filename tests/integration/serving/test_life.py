@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -34,6 +33,7 @@ from sendense.repository.opening import Access
 from sendense.serving import mounting
 from sendense.serving.mounts import find_mount, list_mounts
 from sendense.serving.program import TcpPort, parse_tcp
+from sendense_lab.ports import free_port
 from tests.integration.serving.site import connected, uri
 from tests.support.dedup import PASSPHRASE
 from tests.support.points import BLOCK, MACHINE_UUID
@@ -282,12 +282,6 @@ def test_one_that_was_left_running_and_is_killed(dedup):
 # --- ports ---
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def _name(text):
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
@@ -322,7 +316,7 @@ def test_only_who_has_a_certificate_comes_in(dedup, tmp_path):
     half.mkdir()
     _certificates(full)
     (half / "ca-cert.pem").write_bytes((full / "ca-cert.pem").read_bytes())
-    tcp = parse_tcp(f"localhost:{_free_port()}", certificates=full, insecure=False)
+    tcp = parse_tcp(f"localhost:{free_port()}", certificates=full, insecure=False)
     with dedup.served("p1", tcp=tcp) as server:
         assert uri(server).startswith("nbds://localhost:")
         with connected(f"{uri(server)}?tls-certificates={full}") as client:
@@ -341,7 +335,7 @@ def test_only_who_has_a_certificate_comes_in(dedup, tmp_path):
 
 def test_a_port(dedup):
     expected = dedup.fill()["p1", "vda"]
-    port = _free_port()
+    port = free_port()
     tcp = TcpPort("127.0.0.1", port)
     with dedup.served("p1", tcp=tcp) as server:
         assert uri(server) == f"nbd://127.0.0.1:{port}/vda"

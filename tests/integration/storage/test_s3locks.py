@@ -12,9 +12,9 @@ from sendense.storage.options import StoreOptions
 from sendense.storage.s3locks import S3Locks
 from sendense.storage.urls import open_store
 from sendense.storage.wrapper import innermost
+from sendense_lab.ports import free_port
 from tests.integration.storage.answers import answering, status
 from tests.support.s3_servers import CREDENTIALS, moto_server
-from tests.support.server_process import free_port
 
 SOON = datetime(2099, 1, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -20,8 +20,8 @@ from sendense.errors import (
 from sendense.model.secret import Secret
 from sendense.storage.options import StoreOptions
 from sendense.storage.urls import open_store
+from sendense_lab.ports import free_port
 from tests.integration.storage.answers import answering, cut_short, silence, slowly, status
-from tests.support.server_process import free_port
 
 SECRETS = {"access_key_id": Secret("id"), "secret_access_key": Secret("secret")}
 ONCE = StoreOptions(attempts=1)

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from bench.dedup.gateway import Head, Way, mended, serve
+from sendense_lab.ports import free_port
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -66,9 +67,7 @@ def server():
 
 
 def through(server, *, delay_s=0.0, rate=0.0):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     way = Way(server, delay_s, rate)
     threading.Thread(target=serve, args=(port, way), daemon=True).start()
     for _ in range(200):
