@@ -21,7 +21,7 @@ def ssh_words(host, *words):
     return [
         "ssh", "-F", "none", "-p", str(settings.port), "-l", settings.user, "-i", settings.key_file,
         "-o", f"UserKnownHostsFile={settings.known_hosts}", "-o", "StrictHostKeyChecking=yes",
-        "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=10",
+        "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=60",
         *words,
     ]  # fmt: skip
 
@@ -54,7 +54,7 @@ def attempt(host, *words, then=()):
     """Run ssh to its end."""
     return subprocess.run(
         [*ssh_words(host, *words), "--", "127.0.0.1", *then],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_no_copying_of_files(stage, place):
             "-b", "/dev/null", "-o", f"UserKnownHostsFile={settings.known_hosts}",
             f"{settings.user}@127.0.0.1",
         ],
-        capture_output=True, text=True, timeout=30,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert result.returncode != 0
 
@@ -153,8 +153,8 @@ def passes(host, to):
     port = free_port()
     with ssh_process(host, "-N", "-L", f"127.0.0.1:{port}:{to}"):
         until(lambda: is_open(port))
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as wire:
-            wire.settimeout(5)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
+            wire.settimeout(60)
             try:
                 return wire.recv(1) != b""
             except ConnectionResetError:

@@ -140,7 +140,7 @@ def test_only_a_worker_of_this_authority_is_let_in(tls, served, place):
     bad["a host's"] = host
     for folder in bad.values():
         with pytest.raises(Unavailable):
-            link.connect(tls.export(len(content), port, certificates=folder), connect_s=5)
+            link.connect(tls.export(len(content), port, certificates=folder), connect_s=30)
     assert tls.gate.counters().connections == 0
     until(lambda: tls.gate.counters().refused == len(bad))
     assert read_all(tls.export(len(content), port)) == content
@@ -151,24 +151,24 @@ def test_a_worker_talks_only_to_a_host_of_its_authority_and_of_the_right_name(tl
     stranger = Authority.create("another")
     misled = certificates_of(place, "misled", tls.authority, stranger.certificate)
     with pytest.raises(Unavailable):
-        link.connect(tls.export(len(content), port, certificates=misled), connect_s=5)
+        link.connect(tls.export(len(content), port, certificates=misled), connect_s=30)
     # Connected to as 127.0.0.2, which its certificate does not name.
     with pytest.raises((Unavailable, Unsupported)):
-        link.connect(tls.export(len(content), port, hostname="host9"), connect_s=5)
+        link.connect(tls.export(len(content), port, hostname="host9"), connect_s=30)
     assert read_all(tls.export(len(content), port, address="localhost")) == content
     agent = tls.authority.issue_agent("host1", ["host1.example"])
     (place / "agent.key").write_bytes(agent.key.reveal())
     (place / "agent.pem").write_bytes(agent.certificate)
     with pytest.raises(Unavailable):
-        link.connect(tls.export(len(content), port), connect_s=5)
+        link.connect(tls.export(len(content), port), connect_s=30)
 
 
 def test_nothing_is_answered_without_tls(tls, served):
     port, content = served
     plain = exports.Gate((("127.0.0.1", port),), NAME, SECRET)
     with pytest.raises(Unavailable):
-        link.connect(DiskExport("vda", "", "disk", len(content), gate=plain), connect_s=5)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+        link.connect(DiskExport("vda", "", "disk", len(content), gate=plain), connect_s=30)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
         greeting = wire.recv(18)
         assert greeting == b"NBDMAGICIHAVEOPT\0\3"
         wire.sendall(struct.pack(">I", 3))
@@ -194,7 +194,7 @@ def test_nothing_is_answered_without_tls(tls, served):
 def test_callers_that_do_not_get_to_tls_are_cut_off(tls, served, said, monkeypatch):
     monkeypatch.setattr("sendense.agent.gate._LINE_S", 0.5)
     port, _ = served
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
         wire.sendall(said)
         try:
             while wire.recv(1000):
@@ -213,7 +213,7 @@ def test_closing_an_export_ends_its_connections_and_gives_its_port_back(tls, ser
         with pytest.raises(Unavailable):
             source.read(2 * MIB, MIB)
     with pytest.raises(Unavailable):
-        link.connect(export, connect_s=5)
+        link.connect(export, connect_s=30)
     until(lambda: tls.gate.counters().open_connections == 0)
     assert tls.gate.open(NAME, SECRET, "/x", bytes_per_s=0, connections=1) == port
 
