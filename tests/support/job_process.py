@@ -42,7 +42,10 @@ _PAUSE_S = 0.02
 
 
 def quick_settings(**changes: Any) -> JobSettings:
-    """Give settings that are impatient enough for tests."""
+    """Give settings that are impatient enough for tests.
+
+    Not more so: a process that a loaded machine held up for a second or two is no dead one.
+    """
     said: dict[str, Any] = {
         "limits": Limits(total=50, per_host=2, per_repository=20),
         "retry": RetryRules(attempts=3, first=timedelta(seconds=0.4), factor=1),
@@ -50,9 +53,9 @@ def quick_settings(**changes: Any) -> JobSettings:
         "poll_s": 0.1,
         "schedule_s": 0.3,
         "beat_s": 0.2,
-        "fence_s": 2.0,
-        "lease_s": 3.0,
-        "turn_s": 1.5,
+        "fence_s": 3.0,
+        "lease_s": 5.0,
+        "turn_s": 3.0,
         "takes": 4,
         "drain_s": 0.5,
     }

@@ -20,7 +20,7 @@ from tests.support.catalogs import catalog_at
 from tests.support.fleet import a_request
 
 _ROOT = Path(__file__).parents[2]
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 
 
 class JobSite:

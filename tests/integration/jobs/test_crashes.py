@@ -105,7 +105,7 @@ def test_a_job_whose_worker_died_is_cancelled_by_the_next_one(wide_site):
     site = wide_site
     site.start("dispatcher", "d1")
     site.start("worker", "w1")
-    job = site.submit(hold_s=60)
+    job = site.submit(hold_s=240)
     site.wait_log("begin", job.id)
     site.kill("w1")
     site.catalog.jobs.request_cancel(job.id, clock.now())

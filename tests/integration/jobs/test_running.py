@@ -84,7 +84,7 @@ def test_a_job_that_waits_is_cancelled_at_once(site):
 
 def test_a_job_that_runs_is_cancelled_and_takes_back_what_it_did(site):
     site.start("server", "s1")
-    job = site.submit(hold_s=60)
+    job = site.submit(hold_s=240)
     site.wait_log("begin", job.id)
     asked = site.catalog.jobs.request_cancel(job.id, clock.now())
     assert asked.state is JobState.CANCELLING
@@ -93,7 +93,7 @@ def test_a_job_that_runs_is_cancelled_and_takes_back_what_it_did(site):
     assert site.lines("cancelled", job.id)
     assert site.points() == set()
     assert ended.finished_at is not None
-    assert (ended.finished_at - asked.created_at).total_seconds() < 30
+    assert (ended.finished_at - asked.created_at).total_seconds() < 120
     site.assert_sound()
 
 
@@ -121,9 +121,9 @@ def test_workflows_are_forgotten_when_nobody_needs_them(site):
 
 
 def test_limits_hold_and_restores_come_first(site):
-    jobs = [site.submit(subject=f"u{number}", host_id="h1", hold_s=0.3) for number in range(5)]
-    other = site.submit(subject="u9", host_id="h2", hold_s=0.3)
-    restore = site.submit(JobKind.RESTORE, "u7", host_id="h1", hold_s=0.3)
+    jobs = [site.submit(subject=f"u{number}", host_id="h1", hold_s=1) for number in range(5)]
+    other = site.submit(subject="u9", host_id="h2", hold_s=1)
+    restore = site.submit(JobKind.RESTORE, "u7", host_id="h1", hold_s=1)
     site.start("server", "s1")
     for job in (*jobs, other, restore):
         assert site.wait_end(job).state is JobState.SUCCEEDED
