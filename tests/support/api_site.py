@@ -120,7 +120,7 @@ class ApiSite:
         """Give a client of a role, of a token, or of nobody."""
         text = token or (self.tokens[role] if role else None)
         headers = {"Authorization": f"Bearer {text}"} if text else {}
-        client = httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
+        client = httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=120)
         self.clients.append(client)
         return client
 

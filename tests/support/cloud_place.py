@@ -21,7 +21,7 @@ from tests.support.raw_cloud import raw_cloud
 HASTY = Limits(per_second=5000, patience_s=0.5, connect_s=2.0, silent_s=10.0)
 
 
-def until(what, within_s=30.0):
+def until(what, within_s=120.0):
     deadline = time.monotonic() + within_s
     while not what():
         assert time.monotonic() < deadline

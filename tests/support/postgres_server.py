@@ -23,7 +23,7 @@ from tests.support.memory_folder import memory_folder
 
 _BINARIES = Path("/usr/lib/postgresql")
 _USER = "sendense"
-_READY_S = 60
+_READY_S = 150
 _FAST = [
     "dynamic_shared_memory_type=mmap",
     "fsync=off",
@@ -86,7 +86,7 @@ class PostgresServer:
     def _end(self, number: int) -> None:
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(30)
+            self._process.wait(120)
             self._process = None
 
     def url(self, database: str) -> str:

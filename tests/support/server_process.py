@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 from sendense_lab.ports import free_port
 
-_READY_S = 60
-_STOP_S = 10
+_READY_S = 150
+_STOP_S = 30
 
 
 @contextmanager

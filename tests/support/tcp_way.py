@@ -10,6 +10,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from sendense_lab.ports import free_port
+
 
 class TcpWay:
     """Passes connections on to a port of this machine, for the time of a ``with`` block."""
@@ -45,8 +47,9 @@ class TcpWay:
 
     def open(self) -> None:
         """Listen; on the port of before, if there was one."""
+        # One that nobody takes while it is closed.
+        self.port = self.port or free_port()
         listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = listener.getsockname()[1]
         self._listener = listener
         self._start(self._accept, listener)
 

@@ -18,7 +18,7 @@ from tests.support.api_site import MINE
 from tests.support.fleet import NOW
 
 EVENTS = f"/jobs/job-{MINE}/events"
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 _HOUR = timedelta(hours=1)
 
 

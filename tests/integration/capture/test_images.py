@@ -46,7 +46,7 @@ def opened(path: str, at: Path, *options: str) -> Iterator[subprocess.Popen[byte
 
 
 def wait_for_greeting(path: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
             client.connect(str(path))
@@ -174,7 +174,7 @@ def test_a_tool_that_hangs_is_given_up():
     began = time.monotonic()
     with pytest.raises(Stalled, match="sleep did not answer"):
         images.run_tool(["sleep", "30"], timeout_s=0.1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_a_tool_that_is_missing_says_what_to_install():

@@ -110,7 +110,7 @@ def committed(bench: Bench, vm: CloudVm, entry: JournalEntry) -> CapturePlan:
 
 
 def wait_for_failure(session: OfflineCapture) -> SourceChanged:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         try:
             session.check()
@@ -435,13 +435,13 @@ def test_killed_at_any_step_nothing_lives_on_and_the_next_run_cleans(
         sys.executable, "-c", DOOMED, step, settings.uri, settings.socket_dir,
         settings.state_dir, str(bench.xml_file(vm)),
     ]  # fmt: skip
-    dead = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    dead = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
     assert dead.returncode == -signal.SIGKILL, dead.stderr
     was_committed = step in ("capture-committed", "exports-ended", "superseded-dropped")
     with claimed(bench, vm) as entry:
         assert entry.stale
         sockets = [str(path) for path in entry.facts["sockets"]]
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while any(processes_naming(path) for path in sockets):
             assert time.monotonic() < deadline, "a qemu-nbd outlived its maker"
             time.sleep(0.01)

@@ -114,7 +114,7 @@ def test_a_job_of_a_dead_run_a_living_one_and_a_foreign_one(
         assert "another program" in foreign.message
     finally:
         plain.domain.abortJob()
-    wait_until(lambda: about(bench.settings, "job") == [], "the end of the job", timeout_s=5)
+    wait_until(lambda: about(bench.settings, "job") == [], "the end of the job", timeout_s=120)
 
 
 def test_broken_bitmaps_are_named(bench: Bench, plain: CloudVm, host: Hypervisor) -> None:

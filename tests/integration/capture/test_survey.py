@@ -163,7 +163,7 @@ def test_the_job_on_a_machine_is_described(
     finally:
         vm.domain.abortJob()
     # The abort returns some milliseconds before the job is gone.
-    wait_until(lambda: active_job(vm.domain) is None, "the end of the job", timeout_s=5)
+    wait_until(lambda: active_job(vm.domain) is None, "the end of the job", timeout_s=120)
 
 
 def test_a_survey_is_quick(vm: CloudVm, host: Hypervisor) -> None:

@@ -16,7 +16,8 @@ from sendense_lab.ports import free_port
 from tests.unit.cli.stage import a_secret_file
 
 PROGRAM = Path(sys.executable).with_name("sendense")
-START_S = 90
+START_S = 240
+"""For a machine that does much else; beside little it takes a tenth of that."""
 
 
 class Shell:
@@ -31,7 +32,7 @@ class Shell:
         done = subprocess.run(
             [PROGRAM, *map(str, arguments)],
             input=typed, env=self.environment, capture_output=True, text=True, check=False,
-            timeout=120,
+            timeout=200,
         )  # fmt: skip
         assert done.returncode == code, (done.stdout, done.stderr)
         return done.stdout
@@ -62,7 +63,7 @@ def server(shell, tmp_path):
         yield f"http://{listen}", document["token"]
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
         if process.stdout is not None:
             process.stdout.close()
         told = log.read_text()
@@ -79,6 +80,7 @@ def iter_document(stream):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_from_first_start_to_jobs_that_are_done(shell, server, tmp_path):
     url, token = server
     end = clock.monotonic() + START_S

@@ -202,14 +202,14 @@ class TestWatch:
 
         def hangs(form):
             asked.set()
-            released.wait(60)
+            released.wait(200)
             return {}
 
         raw.answers["listHosts"] = hangs
         watch = CloudWatch(raw.estate, whole_s=3600, quick_s=3600)
         watch.start()
         try:
-            assert asked.wait(30)
+            assert asked.wait(120)
             watch.stop(within_s=0.2)
             assert not released.is_set()
         finally:

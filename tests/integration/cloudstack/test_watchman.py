@@ -24,7 +24,7 @@ from tests.support.raw_cloud import raw_cloud
 HASTY = Limits(per_second=5000, patience_s=0.2, connect_s=2.0, silent_s=10.0)
 
 
-def until(what: Callable[[], object], within_s: float = 30.0) -> None:
+def until(what: Callable[[], object], within_s: float = 120.0) -> None:
     deadline = time.monotonic() + within_s
     while not what():
         assert time.monotonic() < deadline

@@ -56,7 +56,7 @@ class Desk:
     def run(self, *arguments: str, status: int = 0) -> tuple[str, str]:
         with self.start(*arguments) as process:
             try:
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=120)
             finally:
                 process.kill()
         assert process.returncode == status, err
@@ -91,7 +91,7 @@ def test_it_serves_until_a_signal(desk, number):
         with connected(document["uris"][0]) as client:
             assert client.pread(BLOCK, 0) == expected[:BLOCK]
             process.send_signal(number)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out == ""
     assert list(desk.site.root.iterdir()) == []
@@ -105,7 +105,7 @@ def test_damage_is_the_result_of_a_mount(desk):
         with connected(document["uris"][0]) as client, pytest.raises(nbd.Error):
             client.pread(512, bad)
         process.terminate()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 6
     assert out == ""
     assert f"vda at {bad}" in err

@@ -49,7 +49,7 @@ def bring(image, wanted, image_format="qcow2", capacity=None):
     ):
         found = write_changed(target, chunks(wanted), size=len(wanted))
         target.finish()
-        server.end(within_s=30)
+        server.end(within_s=120)
     return found
 
 
@@ -122,6 +122,6 @@ def test_memory_is_bounded(tmp_path):
         finally:
             tracemalloc.stop()
         target.finish()
-        server.end(within_s=60)
+        server.end(within_s=120)
     # Windows of 16 MiB for writes and 8 for reads, and what is compared.
     assert peak < 48 * MIB

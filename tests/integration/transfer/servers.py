@@ -28,7 +28,7 @@ def server(command: Sequence[object], place: Path) -> Iterator[subprocess.Popen[
     words = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 90
         while not _listens(place):
             assert process.poll() is None, f"{words} ended"
             assert time.monotonic() < deadline, f"{words} did not start"

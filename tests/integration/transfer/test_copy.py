@@ -191,8 +191,8 @@ def test_a_server_that_stops_answering_is_a_stall(tmp_path):
 
 def test_slow_is_no_stall(tmp_path):
     sink = MemorySink(MIB)
-    options = CopyOptions(stall_s=0.3, connections=1, in_flight=1, request_bytes=128 * KIB)
-    with nbdkit(tmp_path, MIB, "--filter=delay", "pattern", MIB, "rdelay=100ms") as export:
+    options = CopyOptions(stall_s=2.0, connections=1, in_flight=1, request_bytes=128 * KIB)
+    with nbdkit(tmp_path, MIB, "--filter=delay", "pattern", MIB, "rdelay=400ms") as export:
         copy_disk(export, sink, method=FULL, options=options)
     assert len(sink.named) == 8
 
@@ -266,7 +266,7 @@ def test_a_stop_ends_all_threads_at_once(tmp_path):
 
     with nbdkit(tmp_path, 4 << 30, "pattern", 4 << 30) as export, pytest.raises(Cancelled):
         copy_disk(export, NullSink(), method=FULL, check=check)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # those of before may end meanwhile
 
 
 class NullSink:

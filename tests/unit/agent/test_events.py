@@ -32,8 +32,8 @@ def test_it_waits_for_news():
     log = EventLog()
     threading.Timer(0.2, log.add, (EventKind.STOPPED, "m", "n")).start()
     began = time.monotonic()
-    assert len(log.after(0, wait_s=20).events) == 1
-    assert time.monotonic() - began < 10
+    assert len(log.after(0, wait_s=120).events) == 1
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 
 from sendense_lab.simulator import Keys, Simulator, signing
 
-WAIT_S = 60
+WAIT_S = 120
 
 
 class Refused(Exception):

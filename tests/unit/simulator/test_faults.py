@@ -31,7 +31,7 @@ def test_a_restart_answers_at_once(simulator, ask):
 
 def test_open_connections_end_when_it_goes_down(simulator, ask):
     parts = urlsplit(simulator.url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=120)
     connection.request("GET", parts.path)
     connection.getresponse().read()
     simulator.down()
@@ -124,7 +124,7 @@ def test_the_program_for_people():
         lines = [process.stdout.readline().strip() for _ in range(4)]
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     assert lines[0] == "[cloudstack]"
     assert [line.split(" = ")[0] for line in lines[1:]] == ["endpoint", "key", "secret"]
     assert process.returncode == 0

@@ -86,7 +86,7 @@ class Clockwork:
         return replace(timing, **changes)  # type: ignore[arg-type]
 
 
-def eventually(true: Callable[[], bool], within: float = 5) -> None:
+def eventually(true: Callable[[], bool], within: float = 90) -> None:
     """Wait until something is so; usually at once."""
     end = time.monotonic() + within
     while not true():

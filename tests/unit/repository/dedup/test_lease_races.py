@@ -75,13 +75,13 @@ class Schedule:
         ]
         for thread in threads:
             thread.start()
-            assert self._arrived.acquire(timeout=10)
+            assert self._arrived.acquire(timeout=90)
         for actor in order:
             if not self._running:
                 break
             if actor in self._running:
                 self._turns[actor].release()
-                assert self._arrived.acquire(timeout=10)
+                assert self._arrived.acquire(timeout=90)
         for thread in threads:
             thread.join(10)
         if failures:
@@ -250,7 +250,7 @@ def test_threads_take_turns():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(200)
     assert most == [1] * 20
     assert store.names() == []
 

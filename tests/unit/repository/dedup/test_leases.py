@@ -233,7 +233,7 @@ ring = KeyRing.from_bytes(bytes.fromhex(sys.argv[2]))
 leases = Leases(LocalStore(Path(sys.argv[1])), ring)
 lease = leases.acquire(Wish(LeaseKind.WRITE, "a child", "0" * 32))
 print(lease.id, flush=True)
-time.sleep(60)
+time.sleep(300)
 """
 
 
@@ -250,7 +250,7 @@ def test_who_is_killed_keeps_nobody_waiting(tmp_path, clockwork):
         child.wait()
         begun = time.monotonic()
         leases.acquire(WRITE).release()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
     assert leases.active() == ()
 
 
@@ -474,7 +474,7 @@ def test_the_thread_ends_with_the_last_lease(leases):
         assert thread.daemon
         leases.acquire(READ).release()
         assert leases._rounds._thread is thread
-    thread.join(5)
+    thread.join(90)
     assert not thread.is_alive()
     with leases.acquire(WRITE):
         assert leases._rounds._thread is not None
