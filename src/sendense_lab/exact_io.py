@@ -156,7 +156,7 @@ def _connected(socket: str, server: subprocess.Popen[bytes]) -> nbd.NBD:
             return False
         return True
 
-    wait_until(connected, "the start of qemu-nbd", timeout_s=10, interval_s=0.01)
+    wait_until(connected, "the start of qemu-nbd", timeout_s=60, interval_s=0.01)
     return handle
 
 

@@ -45,7 +45,7 @@ class Guest:
 
     def wait_ready(self, *, timeout_s: float = 60) -> None:
         """Wait until the agent answers: file systems are mounted then."""
-        wait_until(lambda: self.ping(timeout_s=1), "an answer of the agent", timeout_s=timeout_s)
+        wait_until(lambda: self.ping(timeout_s=5), "an answer of the agent", timeout_s=timeout_s)
 
     def exec(self, argv: Sequence[str], *, timeout_s: float = 60) -> str:
         """Run a command in the guest and return its output."""

@@ -25,7 +25,7 @@ from sendense_lab.processes import ProcessIdentity
 
 # A path of a unix socket has at most 107 bytes; QEMU's and libvirt's get appended to ours.
 LONGEST_FOLDER = 60
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 90
 
 
 class Hypervisor:
@@ -184,7 +184,7 @@ class Hypervisor:
     def _forget_daemon(self) -> None:
         self._connection = None
         if self._daemon is not None:
-            processes.wait_gone([self._daemon], timeout_s=20)
+            processes.wait_gone([self._daemon], timeout_s=90)
             self._daemon = None
 
 

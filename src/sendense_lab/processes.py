@@ -63,7 +63,7 @@ def living_in(run_folder: Path) -> list[ProcessIdentity]:
     return found
 
 
-def end(processes: list[ProcessIdentity], *, patience_s: float = 5) -> None:
+def end(processes: list[ProcessIdentity], *, patience_s: float = 20) -> None:
     """Ask all to end, then kill those that did not listen."""
     for process in processes:
         process.send(signal.SIGTERM)
@@ -78,7 +78,7 @@ def kill(processes: list[ProcessIdentity]) -> None:
     """End all at once, as a loss of power would."""
     for process in processes:
         process.send(signal.SIGKILL)
-    wait_gone(processes, timeout_s=10)
+    wait_gone(processes, timeout_s=60)
 
 
 def wait_gone(processes: list[ProcessIdentity], *, timeout_s: float) -> None:

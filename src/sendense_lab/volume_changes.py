@@ -42,7 +42,7 @@ def detach(domain: libvirt.virDomain, target: str) -> None:
     wait_until(
         lambda: target not in disk_elements(domain),
         f"the guest's release of {target}",
-        timeout_s=15,
+        timeout_s=90,
     )
 
 

@@ -157,7 +157,7 @@ class FleetSite:
         self.plane.jobs.wake()
         return job
 
-    def end_of(self, job: Job, *, within_s: float = 120) -> Job:
+    def end_of(self, job: Job, *, within_s: float = 300) -> Job:
         """Wait for the end of a job, whatever it is."""
 
         def ended() -> Job | None:
@@ -172,7 +172,7 @@ class FleetSite:
         assert found.state is JobState.SUCCEEDED, found.failure
         return found.result
 
-    def wait_for(self, what: Callable[[], T | None], within_s: float = 40.0) -> T:
+    def wait_for(self, what: Callable[[], T | None], within_s: float = 150.0) -> T:
         deadline = time.monotonic() + within_s
         while not (found := what()):
             assert time.monotonic() < deadline

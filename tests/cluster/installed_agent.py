@@ -77,7 +77,7 @@ class InstalledAgent(AgentSite):
     def log(self) -> str:
         return self.host.journal(UNIT)
 
-    def wait_restarted(self, pid: int, *, within_s: float = 30) -> None:
+    def wait_restarted(self, pid: int, *, within_s: float = 150) -> None:
         """Wait until another process than ``pid`` serves."""
 
         def served() -> bool:

@@ -61,7 +61,7 @@ def test_one_that_runs_is_refused_with_what_to_do(agent: InstalledAgent):
     vm.guest.wait_ready()
     ticket = agent.capture_ticket(vm, consistency=Consistency.FILESYSTEM)
     agent.begin(ticket)
-    wait_until(lambda: agent.status(ticket).state is WorkState.FAILED, "its end", timeout_s=30)
+    wait_until(lambda: agent.status(ticket).state is WorkState.FAILED, "its end", timeout_s=120)
     error = agent.status(ticket).error
     assert error is not None
     assert error.code == "unsupported"
@@ -78,6 +78,6 @@ def test_its_health_says_so(agent: InstalledAgent):
         found = [item for item in beat["health"] if item["name"] == "qemu"]
         return str(found[0]["level"]) if found else None
 
-    assert wait_until(told, "the check", timeout_s=30, interval_s=0.3) == Level.WARNING.value
+    assert wait_until(told, "the check", timeout_s=120, interval_s=0.3) == Level.WARNING.value
     agent.host.run(["systemctl", "reload", UNIT])
     assert agent.look("/v1/heartbeat")["facts"]["host"] == "old"

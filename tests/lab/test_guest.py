@@ -68,13 +68,13 @@ def test_trim_gives_space_back_to_the_image(booted: CloudVm):
 def test_a_hanging_agent_answers_later(booted: CloudVm):
     booted.guest.hang_agent(2)
     assert not booted.guest.ping(timeout_s=1)
-    booted.guest.wait_ready(timeout_s=10)
+    booted.guest.wait_ready(timeout_s=120)
 
 
 def test_a_stopped_agent_comes_back(booted: CloudVm):
     booted.guest.stop_agent(1)
     assert not booted.guest.ping()
-    booted.guest.wait_ready(timeout_s=10)
+    booted.guest.wait_ready(timeout_s=120)
 
 
 def test_a_copy_of_the_disks_verifies_itself_at_boot(lab: Lab, host: Hypervisor, booted: CloudVm):
@@ -89,7 +89,7 @@ def test_a_copy_of_the_disks_verifies_itself_at_boot(lab: Lab, host: Hypervisor,
     said = wait_until(
         lambda: vm.console.read_text() if "LAB-IDLE" in vm.console.read_text() else None,
         "the end of the guest's start",
-        timeout_s=60,
+        timeout_s=120,
     )
     vm.destroy()
     assert "LAB-VERIFY-RESULT OK" in said

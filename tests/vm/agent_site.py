@@ -45,7 +45,7 @@ _KEY = "ssh-ed25519 " + "A" * 60
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: Path, timeout: float = 60) -> None:
+    def __init__(self, path: Path, timeout: float = 150) -> None:
         super().__init__("agent", timeout=timeout)
         self._path = path
 
@@ -137,7 +137,7 @@ class AgentSite:
         self._port_file.unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, cwd=ROOT)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not self._serves(gate=program != "sendense.agent"):
             assert self._process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
@@ -156,7 +156,7 @@ class AgentSite:
         if process.poll() is None:
             process.send_signal(number)
         self._process = None
-        return process.wait(60)
+        return process.wait(150)
 
     def strike(self, number: int) -> None:
         """Send a signal, and wait for nothing."""
@@ -167,7 +167,7 @@ class AgentSite:
         """Wait until the agent has killed itself."""
         process, self._process = self._process, None
         assert process is not None
-        assert process.wait(60) == -signal.SIGKILL, self.log()
+        assert process.wait(150) == -signal.SIGKILL, self.log()
 
     @contextmanager
     def running(self, step: str = "") -> Iterator[AgentSite]:
@@ -306,7 +306,7 @@ class AgentSite:
         assert reply.status == 200, reply.body
         return decode(CaptureStatus, reply.body)
 
-    def wait_for(self, ticket: Ticket, *states: WorkState, within_s: float = 60) -> CaptureStatus:
+    def wait_for(self, ticket: Ticket, *states: WorkState, within_s: float = 150) -> CaptureStatus:
         """Wait until a capture is in one of some states."""
         deadline = time.monotonic() + within_s
         while True:
@@ -347,7 +347,7 @@ class AgentSite:
         """Begin a restore and wait until it can be written."""
         reply = self.send("POST", "/v1/restores", ticket)
         assert reply.status == 202, reply.body
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while True:
             found = self.restore_status(ticket)
             if found.state in (WorkState.READY, WorkState.FAILED):
@@ -365,7 +365,7 @@ class AgentSite:
     def through_gate(self, export: GateExport, secret: str = "") -> socket.socket:
         """Connect to an export as a worker does."""
         port = int(self._port_file.read_text())
-        wire = socket.create_connection(("127.0.0.1", port), timeout=30)
+        wire = socket.create_connection(("127.0.0.1", port), timeout=120)
         wire.sendall(f"SENDENSE/1 {export.name} {secret or export.secret}\n".encode())
         answer = b""
         while not answer.endswith(b"\n"):

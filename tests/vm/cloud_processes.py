@@ -78,13 +78,13 @@ class CloudProcesses:
             self.token = json.loads((self.folder / "server.out").read_text())["token"]
         self.api.close()
         headers = {"Authorization": f"Bearer {self.token}"}
-        self.api = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=30)
+        self.api = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=120)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """End a process."""
         process = self._processes.pop(name)
         process.send_signal(number)
-        process.wait(60)
+        process.wait(150)
 
     def stop(self) -> None:
         """End all of them."""
@@ -118,7 +118,7 @@ class CloudProcesses:
         assert answer.status_code in (200, 201, 202), answer.text
         return answer.json()
 
-    def wait_for(self, what: Callable[[], T | None], within_s: float = 60.0) -> T:
+    def wait_for(self, what: Callable[[], T | None], within_s: float = 150.0) -> T:
         """Wait until something is there."""
         deadline = time.monotonic() + within_s
         while not (found := what()):
@@ -126,7 +126,7 @@ class CloudProcesses:
             time.sleep(0.1)
         return found
 
-    def end_of(self, job: Mapping[str, Any], within_s: float = 120.0) -> Any:
+    def end_of(self, job: Mapping[str, Any], within_s: float = 240.0) -> Any:
         """Wait for the end of a job."""
 
         def ended() -> Any:

@@ -27,5 +27,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab, request: pytest.FixtureRequest) -> Site:
-    return Site(lab, lab.add_hypervisor(), kind=getattr(request, "param", "qcow2"))
+def site(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Site]:
+    with Site.of(lab, lab.add_hypervisor(), kind=getattr(request, "param", "qcow2")) as site:
+        yield site

@@ -77,7 +77,7 @@ class Cloud:
         self.plane.estate.create(entry)
         self.repository_id = entry.id
 
-    def wait_for(self, what: Callable[[], T | None], within_s: float = 40.0) -> T:
+    def wait_for(self, what: Callable[[], T | None], within_s: float = 150.0) -> T:
         deadline = time.monotonic() + within_s
         while not (found := what()):
             assert time.monotonic() < deadline, self.agent.log()
@@ -92,7 +92,7 @@ class Cloud:
         self.plane.jobs.wake()
         return job
 
-    def end_of(self, job: Job, within_s: float = 90.0) -> Job:
+    def end_of(self, job: Job, within_s: float = 240.0) -> Job:
         def ended() -> Job | None:
             now = self.catalog.jobs.get(job.id)
             return now if now.state in FINAL_STATES else None

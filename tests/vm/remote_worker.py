@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +36,14 @@ class Worker:
 
     agent: AgentSite
     url: str
+    opened: ExitStack
     number: int = 0
 
     def repository(self) -> Repository:
-        return open_repository(self.url, ACCESS)
+        """Open the repository once more; it is closed at the end at the latest."""
+        repository = open_repository(self.url, ACCESS)
+        self.opened.callback(repository.close)
+        return repository
 
     def client(self) -> AgentClient:
         return AgentClient(self.agent.address)
@@ -99,11 +103,13 @@ class Worker:
                 assert content == expected[target], target
 
 
-def new_worker(agent: AgentSite) -> Worker:
-    """Give a worker with a new repository."""
+@contextmanager
+def new_worker(agent: AgentSite) -> Iterator[Worker]:
+    """Give a worker with a new repository, for a ``with`` block."""
     url = f"dedup:{agent.folder / 'repository'}"
     create_repository(url, COMPRESSED, ACCESS).close()
-    return Worker(agent, url)
+    with ExitStack() as opened:
+        yield Worker(agent, url, opened)
 
 
 def contents(vm: CloudVm) -> dict[str, bytes]:

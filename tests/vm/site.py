@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def first_difference(left: Path, right: Path) -> int:
 class Site:
     """Backups of lab machines into one repository, each point with its oracle."""
 
-    def __init__(self, lab: Lab, hypervisor: Hypervisor, kind: str = "qcow2") -> None:
+    def __init__(self, lab: Lab, hypervisor: Hypervisor, kind: str, opened: ExitStack) -> None:
         self.lab = lab
         self.hypervisor = hypervisor
         self.kind = kind
@@ -79,25 +79,40 @@ class Site:
             scratch_reserve=1 << 20,
             agent_timeout=5,
         )
+        self._opened = opened
         self.repository = self.repository_at(self.folder / f"repository-{kind}")
         self.oracle = self.folder / "oracle"
 
+    @classmethod
+    @contextmanager
+    def of(cls, lab: Lab, hypervisor: Hypervisor, kind: str = "qcow2") -> Iterator[Site]:
+        """Give a site for a ``with`` block; its repositories are closed at the end."""
+        with ExitStack() as opened:
+            yield cls(lab, hypervisor, kind, opened)
+
+    def again(self) -> Site:
+        """Give the same site, whose repository is opened once more."""
+        return self.on(self.hypervisor)
+
     def with_settings(self, **changes: object) -> Site:
         """Give the same site with other settings."""
-        other = Site(self.lab, self.hypervisor, self.kind)
+        other = self.again()
         other.settings = self.settings.model_copy(update=changes)
         return other
 
     def on(self, hypervisor: Hypervisor) -> Site:
         """Give the same site, and its repository, on another host."""
-        return Site(self.lab, hypervisor, self.kind)
+        return Site(self.lab, hypervisor, self.kind, self._opened)
 
     def repository_at(self, location: Path) -> Repository:
-        """Open a repository of the site's kind, or make it."""
+        """Open a repository of the site's kind, or make it; it stays open as long as the site."""
         url = f"{self.kind}:{location}"
         if location.exists():
-            return open_repository(url, ACCESS)
-        return create_repository(url, COMPRESSED, ACCESS)
+            repository = open_repository(url, ACCESS)
+        else:
+            repository = create_repository(url, COMPRESSED, ACCESS)
+        self._opened.callback(repository.close)
+        return repository
 
     # -- doing -----------------------------------------------------------------------
 
@@ -172,7 +187,7 @@ class Site:
         ]  # fmt: skip
         root = Path(__file__).parents[2]
         return subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=120, cwd=root
+            command, check=False, capture_output=True, text=True, timeout=240, cwd=root
         )
 
     # -- proving ---------------------------------------------------------------------

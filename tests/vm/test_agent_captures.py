@@ -131,7 +131,7 @@ def test_a_machine_that_libvirt_forgot_comes_with_its_xml(agent: AgentSite) -> N
     outside = xml.replace(str(vm.disks["vdb"].path), "/etc/passwd")
     ticket = agent.capture_ticket(vm, disks=disks, domain_xml=outside)
     agent.begin(ticket)
-    wait_until(lambda: agent.status(ticket).state is WorkState.FAILED, "the end", timeout_s=30)
+    wait_until(lambda: agent.status(ticket).state is WorkState.FAILED, "the end", timeout_s=120)
     error = agent.status(ticket).error
     assert error is not None
     assert error.code == "not-allowed"
@@ -235,7 +235,7 @@ def test_a_decision_that_does_not_hold(
     wrong = (*disks[:-1], replace(disks[-1], **change))
     ticket = agent.capture_ticket(vm, disks=wrong)
     agent.begin(ticket)
-    wait_until(lambda: agent.status(ticket).state is WorkState.FAILED, "the end", timeout_s=30)
+    wait_until(lambda: agent.status(ticket).state is WorkState.FAILED, "the end", timeout_s=120)
     error = agent.status(ticket).error
     assert error is not None
     assert (error.code, error.retryable) == ("source-changed", True)
@@ -248,7 +248,7 @@ def test_a_guest_that_stops_ends_its_capture(agent: AgentSite, vm: CloudVm) -> N
     ticket = agent.capture_ticket(vm, point)
     agent.ready(ticket)
     vm.destroy()
-    wait_until(lambda: agent.status(ticket).state is WorkState.FAILED, "the end", timeout_s=30)
+    wait_until(lambda: agent.status(ticket).state is WorkState.FAILED, "the end", timeout_s=120)
     error = agent.status(ticket).error
     assert error is not None
     assert error.code == "source-changed"

@@ -67,7 +67,7 @@ def killed(agent: AgentSite, guest: CloudVm, base: Ticket, step: str) -> Ticket:
 
 def check_guest(agent: AgentSite, guest: CloudVm) -> None:
     """Prove that the guest is thawed and runs, and that nothing of a capture is under way."""
-    wait_until(lambda: guest.guest.freeze_status() == "thawed", "the thaw", timeout_s=20)
+    wait_until(lambda: guest.guest.freeze_status() == "thawed", "the thaw", timeout_s=120)
     assert guest.domain.state()[0] == 1
     agent.check_free(guest)
 
@@ -153,8 +153,8 @@ def test_killed_while_libvirt_is_away_it_settles_later(
     health = {item["name"]: item["level"] for item in agent.look("/v1/heartbeat")["health"]}
     assert health["libvirt"] == "failed"
     agent.hypervisor.start()
-    wait_until(lambda: guest.domain.jobStats().get("type", 0) == 0, "the job's end", timeout_s=60)
-    wait_until(lambda: not [*agent.hypervisor.run_dir.glob("*.qcow2")], "the end", timeout_s=30)
+    wait_until(lambda: guest.domain.jobStats().get("type", 0) == 0, "the job's end", timeout_s=120)
+    wait_until(lambda: not [*agent.hypervisor.run_dir.glob("*.qcow2")], "the end", timeout_s=120)
     check_guest(agent, guest)
     assert agent.abort(ticket).state is WorkState.ABORTED
     assert agent.own_marks(guest) == {checkpoint_of(base)}

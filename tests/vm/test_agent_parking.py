@@ -42,7 +42,7 @@ def parked(agent: AgentSite, vm: CloudVm) -> tuple[Ticket, Ticket]:
     second = agent.capture_ticket(vm, point_of(first))
     agent.ready(second)
     record = agent.state_dir / "agent" / f"{second.id}.json"
-    wait_until(lambda: '"state": "parked"' in record.read_text(), "the lease's end", timeout_s=30)
+    wait_until(lambda: '"state": "parked"' in record.read_text(), "the lease's end", timeout_s=120)
     agent.check_free(vm)
     assert agent.own_marks(vm) == {checkpoint_of(first), checkpoint_of(second)}
     assert agent.status(second).state is WorkState.PARKED

@@ -249,7 +249,7 @@ def test_a_machine_that_starts_on_a_block_device_ends_it(agent: AgentSite, *, ke
                     subprocess.run(servers, check=False, stdout=subprocess.DEVNULL).returncode != 0
                 ),
                 "the end of the writable export",
-                timeout_s=5,
+                timeout_s=120,
             )
             ended = agent.finish(ticket)
             assert ended.state is WorkState.FAILED
@@ -312,7 +312,7 @@ def test_killed_in_the_middle(agent: AgentSite, vm: CloudVm) -> None:
     wait_until(
         lambda: subprocess.run(servers, check=False).returncode != 0,
         "the servers' end",
-        timeout_s=10,
+        timeout_s=120,
     )
     agent.start()
     status = agent.restore_status(ticket)

@@ -32,7 +32,7 @@ def test_full_scratch_ends_the_capture_not_the_guest() -> None:
                 for number in range(32):
                     vm.write("vdb", number * MIB, MIB, 2)
             wait_until(
-                lambda: site.status(ticket).state is WorkState.FAILED, "the end", timeout_s=30
+                lambda: site.status(ticket).state is WorkState.FAILED, "the end", timeout_s=120
             )
             error = site.status(ticket).error
             assert error is not None

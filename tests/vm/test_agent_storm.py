@@ -117,7 +117,7 @@ class World:
         if reply.status == 404:
             return
         older = [f"sendense-{name}" for name in self.points if name != point_of(ticket)]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while time.monotonic() < deadline:
             stored = point_of(ticket) in self.points
             with suppress(AssertionError):  # busy with settling it by itself

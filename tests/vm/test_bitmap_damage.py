@@ -256,7 +256,7 @@ def goes_on_right(site: Site, vm: CloudVm) -> None:
 def test_repository_set_back_to_an_older_copy(
     site: Site, vm: CloudVm, *, bitmap_stays: bool
 ) -> None:
-    one = Site(site.lab, site.hypervisor, site.kind)
+    one = site.again()
     location = site.folder / f"set-back-{vm.name}"
     one.repository = one.repository_at(location)
     one.backup(vm)

@@ -59,9 +59,7 @@ def begun(cloud: CloudProcesses, job) -> bool:
 def slowly(cloud: CloudProcesses) -> None:
     """Have the host's bytes flow so slowly that a backup can be met in the middle."""
     cloud.agent.configure_again("performance: {bandwidth_limit_mbps: 8}")
-    cloud.wait_for(
-        lambda: cloud.get("/agents")["items"][0]["bandwidth_limit_mbps"] == 8, within_s=30
-    )
+    cloud.wait_for(lambda: cloud.get("/agents")["items"][0]["bandwidth_limit_mbps"] == 8)
 
 
 def check(cloud: CloudProcesses, vm: CloudVm, count: int) -> None:

@@ -85,15 +85,15 @@ def test_a_restore_to_the_pool(cloud: Cloud, vm: CloudVm) -> None:
 
 
 def test_a_cancelled_job_frees_the_guest(cloud: Cloud, vm: CloudVm) -> None:
-    cloud.agent.configure_again("performance: {bandwidth_limit_mbps: 8}")
-    cloud.wait_for(lambda: cloud.facts().bandwidth_limit_mbps == 8)
+    cloud.agent.configure_again("performance: {bandwidth_limit_mbps: 4}")
+    cloud.wait_for(lambda: cloud.facts().bandwidth_limit_mbps == 4)
     vm.random_fill("vdb", 0, 24 * MIB, 4)
     job = cloud.submit(JobKind.BACKUP, vm.uuid, consistency="crash")
     cloud.wait_for(lambda: (cloud.catalog.jobs.get(job.id).progress or {}).get("done_bytes"))
     asked = time.monotonic()
     cloud.catalog.jobs.request_cancel(job.id, clock.now())
     assert cloud.end_of(job).state is JobState.CANCELLED
-    assert time.monotonic() - asked < 20
+    assert time.monotonic() - asked < 40
     cloud.agent.check_free(vm)
     assert cloud.agent.own_marks(vm) == set()
 
@@ -107,14 +107,14 @@ def test_a_revoked_host_is_cut_off(cloud: Cloud) -> None:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) != 0
 
-    cloud.wait_for(refused, within_s=10)
+    cloud.wait_for(refused)
     key = (cloud.agent.folder / "tunnel.key.pub").read_text()
     cloud.catalog.hosts.enrol(
         AGENT, public_key=key, ticket_secret=cloud.agent.secret, at=clock.now()
     )
     cloud.plane.let_in()
     began = clock.now()
-    cloud.wait_for(lambda: (cloud.catalog.hosts.get(AGENT).last_seen or began) > began, within_s=60)
+    cloud.wait_for(lambda: (cloud.catalog.hosts.get(AGENT).last_seen or began) > began)
 
 
 def test_the_transport_tls(cloud: Cloud, vm: CloudVm) -> None:

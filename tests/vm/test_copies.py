@@ -27,9 +27,13 @@ def copy(source: Site, target: Site) -> int:
 @pytest.mark.parametrize("kinds", [("qcow2", "dedup"), ("dedup", "qcow2")], ids="-to-".join)
 def test_copies_are_what_the_guest_had(lab, kinds) -> None:
     hypervisor = lab.add_hypervisor()
-    source, target = (Site(lab, hypervisor, kind) for kind in kinds)
+    with Site.of(lab, hypervisor, kinds[0]) as source, Site.of(lab, hypervisor, kinds[1]) as target:
+        copies_are_what_the_guest_had(lab, source, target)
+
+
+def copies_are_what_the_guest_had(lab, source: Site, target: Site) -> None:
     vm = lab.create_vm(disks=[DiskSpec(size=48 * MIB), DiskSpec(size=32 * MIB)])
-    vm.start(hypervisor)
+    vm.start(source.hypervisor)
     vm.write("vdb", 0, 4 * MIB, 0x11)
     vm.write("vdc", 1 * MIB, 2 * MIB, 0x12)
     source.backup(vm)

@@ -144,9 +144,12 @@ def test_guest_gone_in_the_middle(site: Site) -> None:
 
 
 def test_full_scratch_ends_the_capture_not_the_guest() -> None:
-    with temporary_lab() as lab, small_file_system(8 * MIB, at=lab.root / "small") as folder:
+    with (
+        temporary_lab() as lab,
+        small_file_system(8 * MIB, at=lab.root / "small") as folder,
         # The host is started after the mount: it has a mount namespace of its own.
-        site = Site(lab, lab.add_hypervisor())
+        Site.of(lab, lab.add_hypervisor()) as site,
+    ):
         vm = lab.create_vm(boot="guest", disks=[DiskSpec(size=128 * MIB)])
         vm.start(site.hypervisor)
         vm.guest.wait_ready()
@@ -184,8 +187,10 @@ def test_full_repository_leaves_the_older_points(site: Site) -> None:
     vm = site.lab.create_vm(disks=[DiskSpec(size=64 * MIB)])
     vm.random_fill("vdb", 0, 24 * MIB, 1)
     vm.start(site.hypervisor)
-    with small_file_system(48 * MIB, at=site.folder / "small") as folder:
-        small = Site(site.lab, site.hypervisor, site.kind)
+    with (
+        small_file_system(48 * MIB, at=site.folder / "small") as folder,
+        Site.of(site.lab, site.hypervisor, site.kind) as small,
+    ):
         small.repository = small.repository_at(folder / "repository")
         first = small.backup(vm)
         vm.random_fill("vdb", 0, 24 * MIB, 2)
@@ -282,7 +287,7 @@ def test_killed_at_any_step_of_an_offline_run(site: Site, stopped: CloudVm, step
     dead = site.doomed(stopped, step)
     assert dead.returncode == -signal.SIGKILL, dead.stderr
     # Its qemu-nbd died with it: the guest can start, and its changes are in the next point.
-    wait_until(lambda: _startable(site, stopped), "the images' release", timeout_s=5)
+    wait_until(lambda: _startable(site, stopped), "the images' release", timeout_s=120)
     stopped.write("vdb", 3 * MIB, 64 * KIB, 60 + number)
     stopped.destroy()
     check_next_is_right(site, stopped)
@@ -312,4 +317,4 @@ def test_offline_run_gives_way_to_a_start(site: Site, stopped: CloudVm) -> None:
 
 def _start_patiently(site: Site, vm: CloudVm) -> None:
     """Start as an operator would who tries again once or twice."""
-    wait_until(lambda: _startable(site, vm), "the guest's start", timeout_s=15)
+    wait_until(lambda: _startable(site, vm), "the guest's start", timeout_s=120)

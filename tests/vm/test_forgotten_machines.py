@@ -31,8 +31,9 @@ def agent(lab: Lab) -> Iterator[AgentSite]:
 
 
 @pytest.fixture(scope="module")
-def worker(agent: AgentSite) -> Worker:
-    return new_worker(agent)
+def worker(agent: AgentSite) -> Iterator[Worker]:
+    with new_worker(agent) as worker:
+        yield worker
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_a_start_on_another_host_during_the_capture_ends_it(worker: Worker, vm: 
     assert agent.ready(ticket).state is WorkState.READY
     vm.start(agent.lab.add_hypervisor())
     wait_until(
-        lambda: agent.status(ticket).state is WorkState.FAILED, "the capture's end", timeout_s=30
+        lambda: agent.status(ticket).state is WorkState.FAILED, "the capture's end", timeout_s=120
     )
     error = agent.status(ticket).error
     assert error is not None

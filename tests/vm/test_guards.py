@@ -108,7 +108,7 @@ def foreign_until_thawed(site: Site, vm: CloudVm) -> Iterator[None]:
     """Hold libvirt's job lock from the freeze on, until the guest is seen thawed."""
 
     def until_thawed() -> None:
-        wait_until(lambda: vm.guest.freeze_status() == "thawed", "the thaw", timeout_s=20)
+        wait_until(lambda: vm.guest.freeze_status() == "thawed", "the thaw", timeout_s=120)
         vm.domain.abortJob()
 
     watch = threading.Thread(target=until_thawed)
@@ -188,14 +188,17 @@ def test_reset_suspend_and_resume_during_a_capture(site: Site, vm: CloudVm) -> N
 def test_guest_paused_by_its_own_storage_is_not_resumed_by_a_refusal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with temporary_lab() as lab, small_file_system(16 * MIB, at=lab.root / "small") as folder:
-        site = Site(lab, lab.add_hypervisor())
+    with (
+        temporary_lab() as lab,
+        small_file_system(16 * MIB, at=lab.root / "small") as folder,
+        Site.of(lab, lab.add_hypervisor()) as site,
+    ):
         vm = lab.create_vm(boot="guest", disks=[DiskSpec(volume=volume_in(folder, 64 * MIB))])
         vm.start(site.hypervisor)
         vm.guest.wait_ready()
         with suppress(libvirt.libvirtError):
             vm.guest.write_files("vdb", count=24, kib=1024, seed=1)
-        wait_until(lambda: paused_by_io_error(tuple(vm.domain.state())), "the pause", timeout_s=20)
+        wait_until(lambda: paused_by_io_error(tuple(vm.domain.state())), "the pause", timeout_s=120)
         resumed: list[object] = []
         monkeypatch.setattr(libvirt.virDomain, "resume", resumed.append)
         with pytest.raises(Busy, match="I/O error"):
@@ -233,8 +236,11 @@ def test_watchdog_that_fails_ends_the_capture(
 
 def test_threshold_event_alone_saves_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "_POLL_S", 1000.0)
-    with temporary_lab() as lab, small_file_system(24 * MIB, at=lab.root / "small") as folder:
-        site = Site(lab, lab.add_hypervisor())
+    with (
+        temporary_lab() as lab,
+        small_file_system(24 * MIB, at=lab.root / "small") as folder,
+        Site.of(lab, lab.add_hypervisor()) as site,
+    ):
         vm = lab.create_vm(disks=[DiskSpec(size=64 * MIB)])
         vm.start(site.hypervisor, paused=False)
         vm.random_fill("vdb", 0, 48 * MIB, 1)
@@ -307,7 +313,7 @@ def test_libvirtd_back_within_patience_settles_a_run(
 
     with at("point-committed", interrupt):
         result = site.run(vm, oracle=False)
-    wait_until(lambda: vm.running, "libvirtd", timeout_s=10)
+    wait_until(lambda: vm.running, "libvirtd", timeout_s=120)
     assert not any("JOB" in warning for warning in result.warnings)
     site.check_clean(vm)
 

@@ -67,10 +67,10 @@ def test_hung_agent_falls_back_and_is_thawed_when_it_wakes(site: Site, vm: Cloud
     point = hasty.backup(vm, FROZEN)
     assert point.consistency is Consistency.CRASH
     assert any("freeze failed" in warning for warning in point.warnings)
-    wait_until(lambda: vm.guest.ping(), "the agent's awakening", timeout_s=30)
+    wait_until(lambda: vm.guest.ping(), "the agent's awakening", timeout_s=120)
     # The queued freeze took effect when the agent woke; the next run must undo it first.
     site.backup(vm, crash())
-    wait_until(lambda: vm.guest.freeze_status() == "thawed", "the thaw", timeout_s=20)
+    wait_until(lambda: vm.guest.freeze_status() == "thawed", "the thaw", timeout_s=120)
     site.check_clean(vm)
     site.check_all(vm)
 
@@ -83,7 +83,7 @@ def test_hung_agent_fails_under_strict_and_leaves_nothing(site: Site, vm: CloudV
     with pytest.raises(SendenseError, match="freezing"):
         hasty.run(vm, strict, oracle=False)
     assert site.repository.points(vm.uuid) == before
-    wait_until(lambda: vm.guest.ping(), "the agent's awakening", timeout_s=30)
+    wait_until(lambda: vm.guest.ping(), "the agent's awakening", timeout_s=120)
     site.backup(vm, FROZEN)
     assert vm.guest.freeze_status() == "thawed"
     site.check_clean(vm)
@@ -94,7 +94,7 @@ def test_absent_agent_falls_back_without_delay(site: Site, vm: CloudVm) -> None:
     point = site.backup(vm, FROZEN)
     assert point.consistency is Consistency.CRASH
     assert any("not connected" in warning for warning in point.warnings)
-    wait_until(lambda: vm.guest.ping(), "the agent's return", timeout_s=30)
+    wait_until(lambda: vm.guest.ping(), "the agent's return", timeout_s=120)
     site.check_clean(vm)
 
 

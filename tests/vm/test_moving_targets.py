@@ -133,7 +133,7 @@ def test_paused_after_a_migration_is_a_full_and_right(site: Site, vm: CloudVm) -
 
 def second_repository(site: Site, vm: CloudVm) -> Site:
     """Give the same site with another repository."""
-    second = Site(site.lab, site.hypervisor, site.kind)
+    second = site.again()
     second.repository = second.repository_at(site.folder / f"second-{vm.name}")
     return second
 

@@ -48,8 +48,9 @@ def agent(lab: Lab) -> Iterator[AgentSite]:
 
 
 @pytest.fixture(scope="module")
-def worker(agent: AgentSite) -> Worker:
-    return new_worker(agent)
+def worker(agent: AgentSite) -> Iterator[Worker]:
+    with new_worker(agent) as worker:
+        yield worker
 
 
 @pytest.fixture(scope="module")

@@ -67,8 +67,9 @@ def agent(lab: Lab) -> Iterator[AgentSite]:
 
 
 @pytest.fixture(scope="module")
-def worker(agent: AgentSite) -> Worker:
-    return new_worker(agent)
+def worker(agent: AgentSite) -> Iterator[Worker]:
+    with new_worker(agent) as worker:
+        yield worker
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_a_machine_that_is_needed_meanwhile(worker: Worker, vm: CloudVm) -> None
             assert has_job(vm)
             wanted.set()
             # Seconds; the rest is for a machine that does much else.
-            wait_until(lambda: not has_job(vm), "the end of the job", timeout_s=60)
+            wait_until(lambda: not has_job(vm), "the end of the job", timeout_s=120)
         finally:
             wanted.set()
         with pytest.raises(Cancelled):
@@ -210,7 +211,7 @@ def full_host(agent: AgentSite) -> Iterator[Callable[[], None]]:
     wait_until(
         lambda: agent.look("/v1/heartbeat")["facts"]["max_concurrent_vms"] == 1,
         "the new limit",
-        timeout_s=15,
+        timeout_s=120,
     )
     other = agent.lab.create_vm(disks=[DiskSpec(size=4 * MIB)])
     other.start(agent.hypervisor)

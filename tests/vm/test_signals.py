@@ -47,7 +47,7 @@ def signalled(
         text=True,
         env=Shell(site).environment,
         cwd=Path(__file__).parents[2],
-        timeout=60,
+        timeout=120,
     )
     return done, time.monotonic() - began
 
@@ -56,10 +56,10 @@ def signalled(
 @pytest.mark.parametrize("step", STEPS)
 def test_signal_at_a_step(site: Site, vm: CloudVm, step: str, signals: str) -> None:
     before = len(site.repository.points(vm.uuid))
-    # At 2 MiB/s the copy alone takes 8 s: a signal that is not obeyed shows.
+    # At 256 KiB/s the copy alone takes a minute: a signal that is not obeyed shows.
     words: tuple[str, ...] = ("backup", vm.name, "--mode", "full")
     if STEPS.index(step) < STEPS.index("disks-stored"):
-        words = (*words, "--bandwidth-limit", "2M")
+        words = (*words, "--bandwidth-limit", "256K")
     done, seconds = signalled(site, step, signals, *words)
     made = len(site.repository.points(vm.uuid)) - before
     if STEPS.index(step) < COMMITTED:
@@ -67,7 +67,7 @@ def test_signal_at_a_step(site: Site, vm: CloudVm, step: str, signals: str) -> N
     else:
         # The point was committed, and the program says so.
         assert (done.returncode, made) == (0, 1), done.stderr
-    assert seconds < 6
+    assert seconds < 40
     assert "Traceback" not in done.stderr
     site.check_clean(vm)
     assert vm.domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
@@ -119,20 +119,20 @@ def test_folders_that_cannot_hold_a_socket(site: Site, vm: CloudVm) -> None:
 
 def test_two_processes_at_once(site: Site, vm: CloudVm) -> None:
     shell = Shell(site)
-    slow = shell.begin("backup", vm.name, "--mode", "full", "--bandwidth-limit", "1M")
-    deadline = time.monotonic() + 20
+    slow = shell.begin("backup", vm.name, "--mode", "full", "--bandwidth-limit", "128K")
+    deadline = time.monotonic() + 120
     while not list(Path(site.settings.socket_dir).glob("*.sock")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     late = [shell.begin("backup", vm.name), shell.begin("release", vm.name)]
     repaired = shell.run("doctor", "--repair", "--json")
     for other in late:
-        _, complaint = other.communicate(timeout=30)
+        _, complaint = other.communicate(timeout=120)
         assert other.returncode == 4, complaint
         assert f"process {slow.pid}" in complaint
     assert "backup job ended" not in repaired.stdout
     slow.send_signal(signal.SIGTERM)
-    assert slow.wait(timeout=20) == 130
+    assert slow.wait(timeout=120) == 130
     slow.communicate()
     site.check_clean(vm)
     check_next_is_right(site, vm)

@@ -45,7 +45,7 @@ def kill(name: str) -> None:
         switch = tree / name / "cgroup.kill"
         if switch.exists():
             switch.write_text("1")
-    wait_until(lambda: not pids(name), f"the end of {name}", timeout_s=20)
+    wait_until(lambda: not pids(name), f"the end of {name}", timeout_s=60)
 
 
 def remove(name: str) -> None:

@@ -83,8 +83,13 @@ def test_the_machine_itself_comes_back(lab, host):
     domain.destroy()
 
 
-def test_a_machine_is_put_back_to_a_point_in_place(lab, host):
-    site = Site(lab, host)
+@pytest.fixture
+def site(lab, host):
+    with Site.of(lab, host) as site:
+        yield site
+
+
+def test_a_machine_is_put_back_to_a_point_in_place(site, lab, host):
     vm = lab.create_vm(disks=[DiskSpec(32 * MIB), DiskSpec(16 * MIB, format="raw")])
     vm.start(host)
     vm.write("vdb", 0, 65536, 0x11)
