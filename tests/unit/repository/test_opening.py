@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,26 @@ def kind(request):
 def lasting(repository):
     """Give what does not change; what is free does, as the file system is not ours alone."""
     return replace(repository.info(), free_bytes=0)
+
+
+def files_open_below(folder):
+    """Give what this process has open in a folder, or of it."""
+    links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return [link for link in links if Path(link).is_relative_to(folder)]
+
+
+def test_one_that_cannot_be_opened_or_made_is_not_held_open(tmp_path):
+    """A server tries again and again, and would run out of file descriptors."""
+    folder = tmp_path / "r"
+    create_repository(f"dedup:{folder}", PLAIN, ACCESS).close()
+    with pytest.raises(NotAllowed):
+        open_repository(f"dedup:{folder}", Access(secret=lambda _new: Secret(b"another one")))
+    with pytest.raises(Rejected):
+        create_repository(f"dedup:{folder}", PLAIN, ACCESS)
+    (folder / "sendense-repository").write_bytes(b"no header")
+    with pytest.raises(Damaged):
+        open_repository(f"dedup:{folder}", ACCESS)
+    assert files_open_below(folder) == []
 
 
 @pytest.mark.parametrize("form", KINDS)
