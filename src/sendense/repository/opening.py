@@ -13,7 +13,8 @@ repository.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,21 +72,21 @@ def create_repository(
     level = settings.compression_level
     if url.startswith(CHAIN):
         return chain.create(_path(url.removeprefix(CHAIN)), compression_level=level)
-    store = open_objects(url, access)
-    dedup.refuse_occupied(store)
-    if store.traits.kind == "local":
-        _refuse_occupied(Path(store.location))
-    return dedup.create(store, access.secret(True), compression_level=level, cache=access.cache)
+    with _handed_over(open_objects(url, access)) as store:
+        dedup.refuse_occupied(store)
+        if store.traits.kind == "local":
+            _refuse_occupied(Path(store.location))
+        return dedup.create(store, access.secret(True), compression_level=level, cache=access.cache)
 
 
 def open_repository(url: str, access: Access = NO_ACCESS) -> Repository:
     """Open a repository that exists."""
     if is_chain(url):
         return chain.open_chain(_path(url.removeprefix(CHAIN)))
-    store = open_objects(url, access)
-    if store.traits.kind == "local":
-        _refuse_missing(Path(store.location))
-    return dedup.open_dedup(store, lambda: access.secret(False), cache=access.cache)
+    with _handed_over(open_objects(url, access)) as store:
+        if store.traits.kind == "local":
+            _refuse_missing(Path(store.location))
+        return dedup.open_dedup(store, lambda: access.secret(False), cache=access.cache)
 
 
 def is_chain(url: str) -> bool:
@@ -103,6 +104,16 @@ def open_objects(url: str, access: Access) -> Store:
     if place and ":" not in place.partition("/")[0]:
         place = str(_path(place))
     return open_store(place, access.credentials, access.store)
+
+
+@contextmanager
+def _handed_over(store: Store) -> Iterator[Store]:
+    """Close a store of which no repository is made: who tries often would run out of files."""
+    try:
+        yield store
+    except BaseException:
+        store.close()
+        raise
 
 
 def _refuse_occupied(root: Path) -> None:
