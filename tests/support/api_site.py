@@ -124,6 +124,11 @@ class ApiSite:
         self.clients.append(client)
         return client
 
+    def close_clients(self) -> None:
+        """Close the clients that were given so far."""
+        while self.clients:
+            self.clients.pop().close()
+
     def token(self, user: str, **options: object) -> str:
         """Make a token."""
         made = self.catalog.tokens.issue(user, "test", NOW, **options)  # type: ignore[arg-type]
@@ -146,8 +151,7 @@ def api_site(catalog: Catalog, folder: Path, *, allowed: int = 10) -> Iterator[A
         try:
             yield site
         finally:
-            for client in site.clients:
-                client.close()
+            site.close_clients()
 
 
 @contextmanager

@@ -135,6 +135,13 @@ def site(new_url, tmp_path_factory):
             yield served
 
 
+@pytest.fixture(autouse=True)
+def clients_are_closed(site):
+    """A server of a whole module would else have hundreds of connections in the end."""
+    yield
+    site.close_clients()
+
+
 @pytest.fixture(scope="module")
 def document(site):
     return site.client(None).get("/openapi.json").json()
