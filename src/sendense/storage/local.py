@@ -67,6 +67,10 @@ class LocalStore:
         self._synced: set[str] = set()
         self._files = OpenFiles(self._open, _KEPT_OPEN)
 
+    def __del__(self) -> None:
+        """Close what is open, as files do: a server in which one is forgotten would run out."""
+        self.close()
+
     # --- writing
 
     def put(self, name: str, parts: Parts, *, create: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import stat
@@ -334,6 +335,23 @@ def test_few_files_stay_open(tmp_path, store):
     assert still_open() == 16
     store.close()
     assert still_open() == 0
+
+
+def test_one_that_is_forgotten_holds_nothing_open(tmp_path):
+    forgotten = open_store(str(tmp_path / "store"))
+    forgotten.put("p/1", b"x")
+    assert forgotten.get("p/1") == b"x"
+    forgotten.read_into("p/1", 0, memoryview(bytearray(1)))
+    place = f"{tmp_path}/store"
+
+    def still_open():
+        targets = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+        return [target for target in targets if target.startswith(place)]
+
+    assert still_open()
+    del forgotten
+    gc.collect()
+    assert still_open() == []
 
 
 # --- what killed writers leave
