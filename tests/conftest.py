@@ -1,4 +1,4 @@
-"""For all tests: the same signals however they are started, and the log as it was."""
+"""For all tests: the same signals however they are started, the log as it was, no files left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+
+from tests.support.open_files import OpenFilesWatch
 
 
 def pytest_configure() -> None:
@@ -30,3 +32,33 @@ def _log_as_before() -> Iterator[None]:
     logger.setLevel(level)
     logger.propagate = propagate
     logger.handlers[:] = handlers
+
+
+class _Watching:
+    """Has the open files counted; a run that leaves many open has failed."""
+
+    def __init__(self) -> None:
+        self._watch = OpenFilesWatch()
+        self._complaint = ""
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Count after each test."""
+        self._watch.look(nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Judge, when all fixtures are gone."""
+        self._complaint = self._watch.complaint()
+        if self._complaint and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say so, before the last line."""
+        if self._complaint:
+            terminalreporter.section("open files", red=True)
+            terminalreporter.write_line(self._complaint)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to count when all is imported."""
+    session.config.pluginmanager.register(_Watching())
