@@ -7,8 +7,18 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.open_files import OpenFilesWatch
+
+settings.register_profile(
+    "loaded machine",
+    # Where this is a build service it is Hypothesis' profile for one: the same examples each time.
+    parent=settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("loaded machine")
 
 
 def pytest_configure() -> None:

@@ -134,7 +134,9 @@ def test_every_cut_is_found(folder):
             BlockMap(folder / "bad")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(st.lists(st.tuples(st.integers(0, 1 << 10), st.integers(0, 255)), max_size=10))
 def test_a_forged_map_with_a_right_checksum(folder, changes):
     """Somebody who can make the checksum gets damage or a map, and no other error."""
