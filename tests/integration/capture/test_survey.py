@@ -169,10 +169,13 @@ def test_the_job_on_a_machine_is_described(
 def test_a_survey_is_quick(vm: CloudVm, host: Hypervisor) -> None:
     vm.start(host)
     survey_running(vm.domain)
-    began = time.monotonic()
-    survey_running(vm.domain)
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        survey_running(vm.domain)
+        seconds.append(time.monotonic() - began)
     # 30 ms where it was measured; the bound only catches a call that probes QEMU anew (4 s).
-    assert time.monotonic() - began < 2
+    assert min(seconds) < 2
 
 
 def test_a_running_machine_is_described(vm: CloudVm, host: Hypervisor) -> None:

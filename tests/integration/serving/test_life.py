@@ -145,7 +145,7 @@ def test_an_idle_client_does_not_hold_it(dedup):
         client.pread(512, 0)
         began = time.monotonic()
         server.end()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 12
         with pytest.raises(nbd.Error):
             client.pread(512, 0)
 
@@ -161,7 +161,7 @@ def test_a_client_that_does_not_fetch_its_answers_does_not_hold_it(dedup):
             client.poll(0)
         began = time.monotonic()
         server.end()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 12
         assert _leases(dedup) == []
 
 
@@ -330,7 +330,7 @@ def test_only_who_has_a_certificate_comes_in(dedup, tmp_path):
         with connected(f"{uri(server)}?tls-certificates={full}"):
             began = time.monotonic()
             server.end()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 12
 
 
 def test_a_port(dedup):
@@ -346,4 +346,4 @@ def test_a_port(dedup):
                 mounting.start(dedup.order("p1", tcp=tcp))
             began = time.monotonic()
             server.end()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 12

@@ -123,7 +123,7 @@ def test_a_tebibyte_with_little_in_it(tmp_path, kind):
             assert filled == [(0, BLOCK), (place, MIB)]
             target = tmp_path / "copy.raw"
             run("nbdcopy", uri(server), str(target))
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 120
             assert target.stat().st_size == size
             assert target.stat().st_blocks * 512 < 8 * MIB
             with target.open("rb") as file:

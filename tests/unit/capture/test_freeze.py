@@ -39,7 +39,7 @@ class Guest:
 
     def fsThaw(self, _mountpoints: Any, _flags: int) -> int:  # noqa: N802
         self.thaws += 1
-        assert self.answers.wait(10)
+        assert self.answers.wait(90)
         undone, self.frozen = self.frozen, 0
         self.thawed.set()
         return undone
@@ -86,27 +86,28 @@ def freezer_of(guest: Guest, entry: JournalEntry) -> Freezer:
 def test_guest_is_thawed_when_the_capture_does_not_begin(guest: Guest, entry: JournalEntry) -> None:
     freezer = freezer_of(guest, entry)
     freezer.freeze(())
-    assert guest.thawed.wait(10)  # while the begin blocks in another thread
+    assert guest.thawed.wait(90)  # while the begin blocks in another thread
     assert freezer.thaw()
     assert freezer.lapsed is not None
     assert "longer than" in freezer.lapsed
     assert guest.thaws == 1
-    assert freezer.close(wait_s=1)
+    assert freezer.close(wait_s=90)
     assert entry.facts["may_be_frozen"] is False
 
 
 def test_freeze_that_was_short_enough_holds(
     guest: Guest, entry: JournalEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(freeze, "FROZEN_MOST_S", 60)
+    monkeypatch.setattr(freeze, "FROZEN_MOST_S", 600)
     freezer = freezer_of(guest, entry)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     freezer.freeze(())
     assert guest.frozen
     assert freezer.thaw()
     assert freezer.lapsed is None
-    assert freezer.close(wait_s=1)
-    assert threading.active_count() == before  # nothing waits for the rest of the minute
+    assert freezer.close(wait_s=90)
+    # Nothing waits for the rest of the minute; what was there before may have ended.
+    assert set(threading.enumerate()) <= before
 
 
 def test_freeze_given_up_is_not_held_though_its_thaw_is_late(
@@ -123,12 +124,15 @@ def test_freeze_given_up_is_not_held_though_its_thaw_is_late(
     assert guest.thaws == 1
 
 
-def test_next_freeze_begins_anew(guest: Guest, entry: JournalEntry) -> None:
+def test_next_freeze_begins_anew(
+    guest: Guest, entry: JournalEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     freezer = freezer_of(guest, entry)
     freezer.freeze(())
-    assert guest.thawed.wait(10)
+    assert guest.thawed.wait(90)
     assert freezer.thaw()
     assert freezer.lapsed is not None
+    monkeypatch.setattr(freeze, "FROZEN_MOST_S", 600)
     freezer.freeze(())
     assert freezer.thaw()
     assert freezer.lapsed is None

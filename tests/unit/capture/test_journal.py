@@ -74,7 +74,7 @@ def test_killed_holder_frees_the_claim_and_leaves_its_facts(tmp_path: Path) -> N
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    entry = claim(tmp_path, "m1", operation="backup", wait_s=2)
+    entry = claim(tmp_path, "m1", operation="backup", wait_s=60)
     assert entry.facts == {"step": 1}
     entry.release()
 
