@@ -225,7 +225,7 @@ def test_many_threads_and_processes_lose_no_update(url, catalog):
     for thread in threads:
         thread.join()
     for _ in processes:
-        moves += results.get(timeout=60)
+        moves += results.get(timeout=240)
     for process in processes:
         process.join()
     retries = Counter(

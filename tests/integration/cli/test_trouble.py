@@ -39,7 +39,7 @@ def strange_server() -> Iterator[Strange]:
             strange.asked.append((self.command, self.path, self.headers.get("idempotency-key")))
             self.rfile.read(int(self.headers.get("content-length", 0)))
             if not strange.answers:
-                strange.silent.wait(30)
+                strange.silent.wait(200)
                 return
             many = len(strange.answers) > 1
             status, headers, body = strange.answers.pop(0) if many else strange.answers[0]

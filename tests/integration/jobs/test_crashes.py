@@ -153,7 +153,7 @@ def test_two_workers_of_one_name_are_not_one_too_many(wide_site):
     site.wait_for(lambda: bool(site.catalog.workers.list()), "the first is there")
     site.processes["first"] = site.processes.pop("w1")
     second = site.start("worker", "w1")
-    assert second.wait(60) == 1
+    assert second.wait(120) == 1
     assert "runs on this machine already" in site.errors("w1")
 
 
