@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.open_files import OpenFilesWatch
 
+_SLOW_S = 900
+
 settings.register_profile(
     "loaded machine",
     # Where this is a build service it is Hypothesis' profile for one: the same examples each time.
@@ -31,6 +33,14 @@ def pytest_configure() -> None:
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda _number, _frame: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give what is slow more time than the rest: it takes several times as long beside others."""
+    for item in items:
+        slow = item.get_closest_marker("slow") or item.get_closest_marker("vm")
+        if slow and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_SLOW_S))
 
 
 @pytest.fixture(autouse=True)
