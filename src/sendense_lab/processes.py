@@ -63,7 +63,7 @@ def living_in(run_folder: Path) -> list[ProcessIdentity]:
     return found
 
 
-def end(processes: list[ProcessIdentity], *, patience_s: float = 20) -> None:
+def end(processes: list[ProcessIdentity], *, patience_s: float = 5) -> None:
     """Ask all to end, then kill those that did not listen."""
     for process in processes:
         process.send(signal.SIGTERM)

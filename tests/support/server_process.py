@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from sendense_lab.ports import free_port
 
 _READY_S = 150
-_STOP_S = 30
+_STOP_S = 10
 
 
 @contextmanager
