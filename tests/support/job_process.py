@@ -5,6 +5,7 @@ Its handlers do nothing but what the job's content says, and write down what hap
 * ``log``: a line for each thing that happened, by any process.
 * ``busy/<subject>``: locked while a handler is at work.  A second one at the same time, in whatever
   process, finds it locked and writes ``OVERLAP``; a killed process leaves no lock.
+* ``let-go``: made by a test, it ends the work of all jobs that are held.
 * ``points/<job>``: made once by each job that is carried out.
 """
 
@@ -70,13 +71,13 @@ class ScriptedHandlers:
     name: str
 
     def backup(self, job: Job, report: Report, check: Check) -> Done:
-        """Work for ``hold_s``; fail ``failures`` times; then make a point."""
+        """Work for ``hold_s``, or until it is let go; fail ``failures`` times; make a point."""
         content = job.content
         with self._alone(job):
             self._log(job, "begin")
             try:
                 end = time.monotonic() + float(content.get("hold_s", 0))
-                while time.monotonic() < end:
+                while time.monotonic() < end or self._held(job):
                     check()
                     report({"left_s": round(end - time.monotonic(), 2)})
                     time.sleep(_PAUSE_S)
@@ -98,6 +99,9 @@ class ScriptedHandlers:
         return Done({"point": job.id, "worker": self.name}, _follow_up(job))
 
     restore = verify = prune = gc = copy = discover = backup
+
+    def _held(self, job: Job) -> bool:
+        return "held" in job.content and not (self.folder / "let-go").exists()
 
     def _make_point(self, job: Job) -> None:
         """Make it once: who comes second finds it, and is content."""

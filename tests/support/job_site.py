@@ -67,6 +67,10 @@ class JobSite:
             a_request(kind, subject=subject, content=content, **changes), clock.now()
         )
 
+    def let_go(self) -> None:
+        """Have jobs end that are ``held``."""
+        (self.folder / "let-go").touch()
+
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until something is so; the database may be away meanwhile."""
         end = time.monotonic() + _PATIENCE_S

@@ -34,9 +34,10 @@ def test_a_worker_is_killed_and_another_goes_on(site, step, begins):
 def test_a_worker_is_killed_at_work_and_comes_back(site):
     site.start("dispatcher", "d1")
     site.start("worker", "w1")
-    job = site.submit(hold_s=1.0)
+    job = site.submit(held=True)
     site.wait_log("begin", job.id)
     site.kill("w1")
+    site.let_go()
     site.start("worker", "w1")
     assert site.wait_end(job).state is JobState.SUCCEEDED
     (attempt,) = site.catalog.runs.attempts(job.id)
@@ -120,12 +121,13 @@ def test_a_worker_that_is_asked_to_stop_gives_its_job_to_another(wide_site):
     site = wide_site
     site.start("dispatcher", "d1")
     site.start("worker", "w1")
-    job = site.submit(hold_s=3)
+    job = site.submit(held=True)
     site.wait_log("begin", job.id)
     site.start("worker", "w2")
     site.wait_for(lambda: len(site.catalog.workers.list()) == 2, "two workers")
     site.stop("w1")
     assert site.lines("abandoned", job.id, "w1")
+    site.let_go()
     assert site.wait_end(job).state is JobState.SUCCEEDED
     assert site.catalog.jobs.get(job.id).attempt == 1
     site.assert_sound()

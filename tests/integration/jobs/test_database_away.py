@@ -40,11 +40,12 @@ def test_jobs_outlast_a_short_absence(server, site):
 
 def test_jobs_are_let_go_in_a_long_absence_and_go_on_after_it(server, site):
     site.start("server", "s1")
-    job = site.submit(hold_s=10)
+    job = site.submit(held=True)
     site.wait_log("begin", job.id)
     server.kill()
     site.wait_log("abandoned", job.id)  # by the worker itself, before others could take it
     server.start()
+    site.let_go()
     ended = site.wait_end(job)
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
     assert site.points() == {job.id}

@@ -13,8 +13,9 @@ MINUTE = timedelta(minutes=1)
 
 def test_a_job_is_carried_out_and_its_result_is_kept(site):
     site.start("server", "s1")
-    job = site.submit(hold_s=0.6)
+    job = site.submit(held=True)
     site.wait_for(lambda: bool(site.catalog.jobs.get(job.id).progress), "its progress is seen")
+    site.let_go()
     ended = site.wait_end(job)
     assert ended.state is JobState.SUCCEEDED
     assert ended.result == {"point": job.id, "worker": "s1"}
@@ -109,13 +110,14 @@ def test_a_job_is_cancelled_between_two_attempts(site):
 
 def test_workflows_are_forgotten_when_nobody_needs_them(site):
     site.start("server", "s1")
-    ended, goes_on = site.submit(), site.submit(subject="u2", hold_s=2)
+    ended, goes_on = site.submit(), site.submit(subject="u2", held=True)
     site.wait_end(ended)
     site.wait_log("begin", goes_on.id)
     mailboxes = Mailboxes(site.url)
     needed = {run.workflow_id for run in site.catalog.runs.list()}
     site.wait_for(lambda: mailboxes.tidy(clock.now() + MINUTE, needed) == 1, "one is forgotten")
     assert mailboxes.tidy(clock.now() + MINUTE, needed) == 0
+    site.let_go()
     assert site.wait_end(goes_on).state is JobState.SUCCEEDED
     mailboxes.close()
 

@@ -19,13 +19,14 @@ def test_a_job_that_an_older_release_began_goes_on_in_the_newer(site):
 
 def test_a_worker_of_another_release_ends_what_it_has_and_is_given_nothing(site):
     site.start("server", "s1", "--flows", "0")
-    first = site.submit(hold_s=4)
+    first = site.submit(held=True)
     site.wait_log("begin", first.id)
     # The new dispatcher takes the turn when the old server stops to dispatch.
     site.start("dispatcher", "d1", "--flows", "1")
     site.start("worker", "w1", "--flows", "1")
     site.wait_for(lambda: len(site.catalog.workers.list()) == 2, "two workers")
     site.stop("s1")
+    site.let_go()
     second = site.submit(subject="u2")
     assert site.wait_end(second).result == {"point": second.id, "worker": "w1"}
     assert site.wait_end(first).state is JobState.SUCCEEDED
