@@ -38,6 +38,9 @@ _MOST = MIB
 """Bytes of data in one chunk of the stream."""
 _LOCAL_THREADS = 4
 _REMOTE_THREADS = 8
+_LOCAL_EARLY = 2
+"""Beyond the threads, so that they go on while a leaf is written: a restore of 2 GiB in memory took
+1.30 to 1.31 s, and 1.34 to 1.40 s without."""
 _REMOTE_EARLY = 4
 """Answers take longer or shorter: who waits for a late one in order shall not stop all threads."""
 
@@ -179,7 +182,7 @@ class DedupDiskReader:
             LeafReader(parts, records).read,
             self._located,
             threads=reading_threads(parts),
-            early=_REMOTE_EARLY if _remote(parts) else 0,
+            early=_REMOTE_EARLY if _remote(parts) else _LOCAL_EARLY,
         )
         disk = WholeDisk(root, place.image.size, self._damaged)
         self._ranges = RangeReader(disk, records, cache or chunk_cache(parts, records))
