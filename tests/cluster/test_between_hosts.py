@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import filecmp
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sendense.model.job import JobKind, JobState
+from sendense.model.job import Job, JobKind, JobState
 from sendense_lab.cloud_vm import CloudVm
 from sendense_lab.cluster.cluster import Cluster
 from sendense_lab.cluster.host import ClusterHost
@@ -73,6 +76,40 @@ def ensure_right(fleet: FleetSite, vm: CloudVm, point: object) -> None:
         assert filecmp.cmp(truth, mine, shallow=False), target
         truth.unlink()
         mine.unlink()
+
+
+@contextmanager
+def delayed(host: ClusterHost) -> Iterator[None]:
+    """Make the line of a host slow, and see that what is sent on it comes late."""
+    host.delay(kbit_per_s=4000)
+    try:
+        slowest = 0.0
+        end = time.monotonic() + 60
+        while slowest < 0.3:
+            assert time.monotonic() < end, f"nothing is late by more than {slowest} s"
+            began = time.monotonic()
+            socket.create_connection((host.address, 22), timeout=30).close()
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.1)
+        yield
+    finally:
+        host.mend()
+
+
+def succeeded(fleet: FleetSite, job: Job) -> Mapping[str, Any]:
+    ended = fleet.end_of(job, within_s=200)
+    assert ended.state is JobState.SUCCEEDED, ended.failure
+    assert ended.result is not None
+    return ended.result
+
+
+def ensure_restored(fleet: FleetSite, vm: CloudVm, done: Mapping[str, Any]) -> None:
+    """Compare what was restored with the disks of the machine, and remove it."""
+    for disk in done["disks"]:
+        truth = vm.read_disk(disk["target"], fleet.cluster.root / "truth.raw")
+        subprocess.run(["qemu-img", "compare", disk["path"], str(truth)], check=True)
+        truth.unlink()
+        Path(disk["path"]).unlink()
 
 
 def test_an_incremental_goes_on_where_the_guest_moved_to(
@@ -150,6 +187,27 @@ def test_a_half_open_connection_in_the_middle_costs_no_point(
     ensure_right(fleet, vm, ended.result["point"])
 
 
+def test_a_line_that_delays_everything_costs_time_only(
+    fleet: FleetSite, vm: CloudVm, two: ClusterHost
+):
+    vm.destroy()
+    vm.start(two, paused=False)
+    fleet.see(vm, two)
+    job = fleet.begin(JobKind.BACKUP, vm.uuid, two.name, consistency="crash")
+    fleet.wait_for(lambda: fleet.captures_on(two))
+    with delayed(two):
+        time.sleep(10)
+    point = succeeded(fleet, job)["point"]
+    vm.destroy()
+    ensure_right(fleet, vm, point)
+    pool = str(fleet.cluster.pool.folder)
+    job = fleet.begin(JobKind.RESTORE, vm.uuid, two.name, point=point, pool=pool)
+    fleet.wait_for(lambda: fleet.captures_on(two))
+    with delayed(two):
+        time.sleep(10)
+    ensure_restored(fleet, vm, succeeded(fleet, job))
+
+
 def test_a_cut_cable_in_the_middle_of_a_restore_is_no_half_machine(
     fleet: FleetSite, vm: CloudVm, two: ClusterHost
 ):
@@ -171,8 +229,4 @@ def test_a_cut_cable_in_the_middle_of_a_restore_is_no_half_machine(
     else:
         assert ended.result is not None
         done = ended.result
-    for disk in done["disks"]:
-        truth = vm.read_disk(disk["target"], fleet.cluster.root / "truth.raw")
-        subprocess.run(["qemu-img", "compare", disk["path"], str(truth)], check=True)
-        truth.unlink()
-        Path(disk["path"]).unlink()
+    ensure_restored(fleet, vm, done)

@@ -177,10 +177,20 @@ class ClusterHost:
         """Bound what goes to the host."""
         network.throttle(self._cable, kbit_per_s=kbit_per_s)
 
+    def delay(self, kbit_per_s: int) -> None:
+        """Make the line a narrow one, in both directions, in which what is sent stands in a queue.
+
+        While it is full all that goes through it is late by up to a second.
+        """
+        network.throttle(self._cable, kbit_per_s=kbit_per_s)
+        network.throttle_inside(self.init, kbit_per_s=kbit_per_s)
+
     def mend(self) -> None:
         """Plug the cable in again, and end all that was done to it."""
         network.keep(self._cable)
         network.unthrottle(self._cable)
+        if self.running:
+            network.unthrottle_inside(self.init)
         network.set_up(self._cable, up=True)
 
     # --- as a hypervisor --------------------------------------------------------------------

@@ -107,13 +107,34 @@ def keep(cable: str) -> None:
 
 def throttle(cable: str, *, kbit_per_s: int) -> None:
     """Bound what goes to the host; a second of it may wait."""
-    rate = ["rate", f"{kbit_per_s}kbit", "burst", "32k", "latency", "1s"]
-    run(["tc", "qdisc", "replace", "dev", cable, "root", "tbf", *rate])
+    _throttle([], cable, kbit_per_s)
+
+
+def throttle_inside(init: int, *, kbit_per_s: int) -> None:
+    """Bound what comes from the host whose init is `init`; a second of it may wait."""
+    _throttle(_inside(init), "eth0", kbit_per_s)
 
 
 def unthrottle(cable: str) -> None:
-    if " tbf " in run(["tc", "qdisc", "show", "dev", cable]):
-        run(["tc", "qdisc", "delete", "dev", cable, "root"])
+    _unthrottle([], cable)
+
+
+def unthrottle_inside(init: int) -> None:
+    _unthrottle(_inside(init), "eth0")
+
+
+def _inside(init: int) -> list[str]:
+    return ["nsenter", "--target", str(init), "--net"]
+
+
+def _throttle(before: list[str], interface: str, kbit_per_s: int) -> None:
+    rate = ["rate", f"{kbit_per_s}kbit", "burst", "32k", "latency", "1s"]
+    run([*before, "tc", "qdisc", "replace", "dev", interface, "root", "tbf", *rate])
+
+
+def _unthrottle(before: list[str], interface: str) -> None:
+    if " tbf " in run([*before, "tc", "qdisc", "show", "dev", interface]):
+        run([*before, "tc", "qdisc", "delete", "dev", interface, "root"])
 
 
 def remove_all(identity: str) -> None:
