@@ -10,7 +10,15 @@ import pytest
 from sendense.cloudstack.identity import who_logged_in
 from sendense.cloudstack.session import session
 from sendense.cloudstack.transport import Limits
-from sendense.errors import NotSignedIn, SecondStep, SendenseError, Unavailable, Unsupported
+from sendense.errors import (
+    NotFound,
+    NotSignedIn,
+    Rejected,
+    SecondStep,
+    SendenseError,
+    Unavailable,
+    Unsupported,
+)
 from sendense.model.cloud_login import CloudLogin
 from sendense.model.secret import Secret
 from sendense_lab.simulator.records import RoleRule, User
@@ -250,3 +258,28 @@ def test_a_factor_that_is_asked_for_later(command):
 def test_what_is_no_answer(text):
     with raw_cloud(odd_cloud(login=Raw(text.encode()))) as (_, url), pytest.raises(SendenseError):
         who(url)
+
+
+@pytest.mark.parametrize("code", [401, 405, 429, 430, 431, 511, 530, 531, 532, 533, 534, 536])
+def test_the_cloud_s_own_words_on_a_login_are_in_no_log(code, caplog):
+    """They may hold the name, where people type passwords by mistake."""
+    caplog.set_level(logging.DEBUG, logger="sendense")
+    words = "unable to find user typed-a-s3cret-here, try again"
+    answers = {"login": refused("login", code, words)}
+    patient = Limits(per_second=2000, patience_s=0.7, silent_s=5.0)
+    with raw_cloud(odd_cloud(**answers)) as (_, url), pytest.raises(SendenseError) as caught:
+        who(url, limits=patient)
+    assert "s3cret" not in f"{caught.value.to_dict()} {caplog.text}"
+    if not isinstance(caught.value, NotSignedIn):
+        assert caught.value.data["cs_code"] == code
+
+
+def test_the_kind_of_a_refused_login_stays():
+    """Its words are read, and left out."""
+    kinds = ((431, "unable to find it", NotFound), (431, "no", Rejected), (530, "no", Unavailable))
+    for code, words, kind in kinds:
+        answers = {"login": refused("login", code, words)}
+        with raw_cloud(odd_cloud(**answers)) as (_, url), pytest.raises(SendenseError) as caught:
+            who(url)
+        assert type(caught.value) is kind
+        assert f"west refuses login ({code})" in caught.value.message
