@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from sendense.cloudstack import answers, signing
+from sendense.cloudstack.answers import Refused
 from sendense.cloudstack.client import CloudClient
 from sendense.cloudstack.transport import Limits
 from sendense.errors import (
@@ -66,7 +67,6 @@ class SessionClient(CloudClient):
         try:
             answer = self.call("login", username=login.user, password=login.password, **place)
         except NotAllowed as error:
-            # Its own words hold the name, where people type passwords by mistake.
             raise second_factor() if _code(error) == NO_SECOND_FACTOR else _refused() from None
         self._key = Secret(answers.text(answer, _KEY) or self._wire.cookie(_KEY))
         return _logged_in(answer)
@@ -88,6 +88,10 @@ class SessionClient(CloudClient):
         except SendenseError as error:
             _LOG.warning("%s: a session could not be ended, and ends by itself: %s", self.name,
                          error)  # fmt: skip
+
+    def _refusal(self, command: str, refused: Refused) -> SendenseError:
+        error = super()._refusal(command, refused)
+        return _without_words(error, self.name, refused.code) if command == "login" else error
 
     def _form(self, command: str, params: dict[str, Any]) -> dict[str, str]:
         fields = signing.form(params)
@@ -145,6 +149,15 @@ def _logged_in(answer: dict[str, Any]) -> LoggedIn:
             hint="sign in with API keys",
         )
     return found
+
+
+def _without_words(error: SendenseError, cloud: str, code: int) -> SendenseError:
+    """Give a refusal of ``login`` without the cloud's own words, before anything logs them.
+
+    They may hold the name, where people type passwords by mistake.
+    """
+    said = f"{cloud or 'CloudStack'} refuses login ({code})"
+    return type(error)(said, hint=error.hint, **error.data)
 
 
 def _code(error: NotAllowed) -> int:
