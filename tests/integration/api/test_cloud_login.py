@@ -209,7 +209,9 @@ def test_who_tries_too_often_waits(cloud):
 def test_few_are_signing_in_at_once(cloud):
     cloud.site.services.logins = logins = Logins(at_once=1)
     ann = cloud.simulator.create_account("ann")
-    with logins.attempt("elsewhere", Secret("x")):
+    with logins.place("another"):
+        assert cloud.log_in(ann).status_code == 201
+    with logins.place(cloud.id):
         assert cloud.log_in(ann).status_code == 429
     assert cloud.log_in(ann).status_code == 201
 
@@ -221,6 +223,13 @@ def test_a_cloud_that_is_away(cloud):
     assert answer.status_code == 503
     assert cloud.simulator.url not in answer.text
     assert answer.json()["message"] == "the cloud does not answer now"
+
+
+def test_who_asks_a_cloud_that_is_away_waits_too(cloud):
+    cloud.site.services.logins = Logins(allowed=2)
+    ann = cloud.simulator.create_account("ann")
+    cloud.simulator.down()
+    assert [cloud.log_in(ann).status_code for _ in range(4)] == [503, 503, 429, 429]
 
 
 def test_it_is_written_down_and_the_secret_is_nowhere(cloud, caplog):

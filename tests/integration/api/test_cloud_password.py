@@ -13,6 +13,7 @@ import pytest
 from sendense.api.logins import Logins
 from sendense.catalog.audit import AuditFilter
 from sendense.model.access import Outcome, Role
+from sendense.model.cloud_login import CloudLogin
 from sendense.model.secret import Secret
 from sendense_lab.simulator import seed
 from sendense_lab.simulator.records import Domain, User
@@ -196,6 +197,21 @@ def test_a_second_factor_is_told_and_keys_are_named(cloud):
     cloud.as_user(cloud.simulator.keys_of(account))
 
 
+def test_who_is_disabled_here_learns_no_more_than_others(cloud, caplog):
+    """Neither by the words nor by how often: a right password is counted as a wrong one is."""
+    caplog.set_level(logging.INFO, logger="sendense")
+    cloud.site.services.logins = Logins(allowed=100, guesses=2)
+    _, user = cloud.let_in(cloud.by_password("ann", PASSWORD, "acme"))
+    cloud.simulator.create_account("bob", domain="ROOT/acme", password="bob's")
+    cloud.site.client().patch(f"/users/{user.name}", json={"disabled": True})
+    right = [cloud.by_password("ann", PASSWORD, "acme") for _ in range(3)]
+    wrong = [cloud.by_password("bob", "x", "acme") for _ in range(3)]
+    assert [answer.status_code for answer in right] == [401, 401, 429]
+    assert [answer.text for answer in right] == [answer.text for answer in wrong]
+    assert f"the user {user.name} is disabled" in caplog.text
+    assert len(denied(cloud)) == 4
+
+
 def test_a_user_s_password_is_tried_a_few_times_only(cloud):
     """Then no password is tried, so that the right one is not told from the others."""
     cloud.site.services.logins = Logins(allowed=100, guesses=4)
@@ -237,7 +253,8 @@ def test_an_address_that_fails_too_often_waits(cloud):
 def test_many_guesses_at_once_are_one_at_a_time(cloud):
     cloud.site.services.logins = logins = Logins(allowed=100, at_once=10, guesses=100)
     tried = threading.Event()
-    with logins.guess("id-west\n/acme\nann"):
+    subject = CloudLogin("ann", Secret(PASSWORD), "acme").subject
+    with logins.guess(f"id-west\n{subject}"):
         assert cloud.by_password("ann", PASSWORD, "acme").status_code == 429
         tried.set()
     assert tried.is_set()
@@ -261,6 +278,24 @@ def test_no_password_goes_over_a_way_that_is_not_encrypted(cloud):
     answer = cloud.by_password("ann", PASSWORD, "acme")
     assert (answer.status_code, answer.json()["code"]) == (422, "unsupported")
     assert "192.0.2.1" not in answer.text
+
+
+def test_what_never_reaches_the_cloud_counts_too_and_is_not_written_down(cloud):
+    cloud.site.services.logins = Logins(allowed=3)
+    cloud.site.catalog.clouds.edit(cloud.id, endpoint="http://192.0.2.1/client/api")
+    answers = [cloud.by_password(f"user{number}", PASSWORD) for number in range(5)]
+    assert [answer.status_code for answer in answers] == [422] * 3 + [429] * 2
+    assert cloud.site.catalog.audit.page(wanted=AuditFilter(action=ACTION)).items == ()
+
+
+def test_who_asks_a_cloud_that_is_away_waits_too(cloud):
+    """Nobody fills the audit log by it, and it may count such a password all the same."""
+    cloud.site.services.logins = Logins(allowed=3, guesses=2)
+    cloud.simulator.down()
+    users = ("ann", "ann", "ann", "bob", "eve")
+    answers = [cloud.by_password(user, PASSWORD, "acme").status_code for user in users]
+    assert answers == [503, 503, 429, 503, 429]
+    assert len(cloud.site.catalog.audit.page(wanted=AuditFilter(action=ACTION)).items) == 3
 
 
 def test_nobody_signs_in_where_that_is_off(cloud):
