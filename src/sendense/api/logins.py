@@ -1,7 +1,9 @@
 """Signing in with what a cloud knows: how often, how many at once, and for how long it counts.
 
-Each attempt has a cloud asked, for seconds where it is slow.  So few are under way at once; whoever
-fails waits as those do whose tokens do not count.
+Each attempt has a cloud asked, for seconds where it is slow.  So few are under way at once, and of
+them a cloud has its share: one that answers nobody keeps nobody from the others.  Whoever fails
+waits as those do whose tokens do not count, for whatever reason it failed: each attempt is work,
+here and there, and a line in the audit log.
 
 Keys are not guessed, passwords are.  So a user's password is tried a few times only, wherever the
 attempts come from, and the right one is not let through before the others: who has to wait would
@@ -12,12 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sendense.api.attempts import Attempts
 from sendense.api.problems import TooMany
-from sendense.errors import NotSignedIn
 from sendense.model.secret import Secret
 
 LASTS_S = 12 * 3600.0
@@ -31,24 +33,28 @@ class Logins:
     """Attempts to sign in so; for many threads."""
 
     def __init__(
-        self, *, allowed: int = 10, at_once: int = 4, lasts_s: float = LASTS_S,
+        self, *, allowed: int = 10, at_once: int = 4, in_all: int = 16, lasts_s: float = LASTS_S,
         guesses: int = GUESSES,
     ) -> None:  # fmt: skip
         """Let so many fail in a minute, and so many be under way; 0 seconds: nobody may.
 
-        ``guesses``: so many passwords of one user may be wrong in five minutes.
+        ``at_once`` is for one cloud, ``in_all`` for all of them.  ``guesses``: so many passwords of
+        one user may be wrong in five minutes.
         """
         self.lasts_s = lasts_s
         self._attempts = Attempts(allowed=allowed)
         self._guesses = Attempts(allowed=guesses, window_s=GUESSES_S)
-        self._places = threading.BoundedSemaphore(at_once)
+        self._at_once = at_once
+        self._in_all = in_all
+        self._asked: Counter[str] = Counter()
+        """How many are asking a cloud; of those that are asked now alone."""
         self._tried: set[str] = set()
         """Users whose password is being tried."""
         self._lock = threading.Lock()
 
     @contextmanager
     def attempt(self, origin: str, keys: Secret) -> Iterator[None]:
-        """Hold a place for one; how it ends counts for the address that it came from.
+        """Hear one; how it ends counts for the address that it came from.
 
         ``keys`` were good a moment ago: then the address is heard, whoever else fails there.  With
         a password they are the user's name: the password itself is no reason to hear anybody.
@@ -60,24 +66,31 @@ class Logins:
                 hint="wait a minute",
                 retry_after_s=int(wait_s) + 1,
             )
-        if not self._places.acquire(blocking=False):
-            raise TooMany("too many are signing in at this moment", hint="try again")
+        with _counted(self._attempts, origin):
+            yield
+        self._attempts.succeeded(keys)
+
+    @contextmanager
+    def place(self, cloud_id: str) -> Iterator[None]:
+        """Hold one of the places to ask a cloud; it has to be one that is known here."""
+        with self._lock:
+            if self._asked[cloud_id] >= self._at_once or self._asked.total() >= self._in_all:
+                raise TooMany("too many are signing in at this moment", hint="try again")
+            self._asked[cloud_id] += 1
         try:
             yield
-        except NotSignedIn:
-            self._attempts.failed(origin)
-            raise
-        else:
-            self._attempts.succeeded(keys)
         finally:
-            self._places.release()
+            with self._lock:
+                self._asked[cloud_id] -= 1
+                self._asked += Counter()  # forgets those that nobody asks
 
     @contextmanager
     def guess(self, subject: str) -> Iterator[None]:
         """Let a password of one user be tried; how it ends counts for that user.
 
-        A right one is refused as a wrong one is while the user has to wait.  One at a time: many
-        at once would all be tried before the first of them counts.
+        A right one is refused as a wrong one is while the user has to wait.  One whose answer was
+        lost counts too: the cloud may have counted it.  One at a time: many at once would all be
+        tried before the first of them counts.
         """
         # Never taken for an address, whatever a user is called.
         user = hashlib.sha256(subject.encode(errors="surrogatepass")).hexdigest()
@@ -93,10 +106,20 @@ class Logins:
                 )
             self._tried.add(user)
         try:
-            yield
-        except NotSignedIn:
-            self._guesses.failed(user)
-            raise
+            with _counted(self._guesses, user):
+                yield
         finally:
             with self._lock:
                 self._tried.discard(user)
+
+
+@contextmanager
+def _counted(attempts: Attempts, whose: str) -> Iterator[None]:
+    """Count what fails, for whatever reason; who is told to wait was not heard."""
+    try:
+        yield
+    except TooMany:
+        raise
+    except Exception:
+        attempts.failed(whose)
+        raise

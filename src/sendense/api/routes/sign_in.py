@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from typing import Annotated
 
@@ -50,6 +50,8 @@ UserOfCloud = Annotated[
 DomainPath = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Password = Annotated[SecretStr, Field(min_length=1, max_length=1000)]
 Ask = Callable[[Cloud], CloudIdentity]
+Guess = Callable[[Cloud], AbstractContextManager[None]]
+"""What bounds how often it is tried, by how it ends."""
 
 
 class CloudKeysAsked(Asked):
@@ -109,12 +111,14 @@ def sign_in_cloudstack_password(
     login = CloudLogin(asked.user, Secret(asked.password.get_secret_value()), asked.domain)
 
     def ask(cloud: Cloud) -> CloudIdentity:
-        with services.logins.guess(f"{cloud.id}\n{login.subject}"):
-            return services.clouds.who_by_password(cloud.id, login)
+        return services.clouds.who_by_password(cloud.id, login)
+
+    def guess(cloud: Cloud) -> AbstractContextManager[None]:
+        return services.logins.guess(f"{cloud.id}\n{login.subject}")
 
     # No key has a NUL: nobody is heard as keys for having been heard as a user.
     user = Secret(f"\0{asked.cloud}\n{login.subject}")
-    return _SignIn(services, request, asked.cloud, _BY_PASSWORD, "password").token(ask, user)
+    return _SignIn(services, request, asked.cloud, _BY_PASSWORD, "password").token(ask, user, guess)
 
 
 class _SignIn:
@@ -133,7 +137,9 @@ class _SignIn:
             f"check the name of the cloud, {_CHECK[means]}",
         )
 
-    def token(self, ask: Ask, keys: Secret) -> MadeToken:
+    def token(
+        self, ask: Ask, keys: Secret, guess: Guess = lambda _cloud: nullcontext()
+    ) -> MadeToken:
         """Have a cloud asked, and give the token that follows."""
         services, lasts_s = self._services, self._services.logins.lasts_s
         if lasts_s <= 0:
@@ -143,8 +149,10 @@ class _SignIn:
             )
         try:
             with services.logins.attempt(self._origin, keys):
-                user, cloud = self._user_of(ask)
-        except TooMany:
+                cloud = self._cloud()
+                with guess(cloud):
+                    user = self._user_of(cloud, ask)
+        except (TooMany, Unsupported):
             # Not written down: the audit log is not for everybody to fill.
             raise
         except SendenseError as error:
@@ -160,26 +168,34 @@ class _SignIn:
         self._write(user.name, cloud.id, Outcome.DONE, token=token.id, account=user.called)
         return MadeToken(**vars(token), token=text.reveal().decode())
 
-    def _user_of(self, ask: Ask) -> tuple[User, Cloud]:
+    def _cloud(self) -> Cloud:
         cloud = _cloud(self._services, self._asked)
-        message, hint = self._refusal
         if cloud is None or not cloud.enabled:
-            raise NotSignedIn(message, hint=hint)
+            raise self._refused()
+        return cloud
+
+    def _user_of(self, cloud: Cloud, ask: Ask) -> User:
+        users, logins = self._services.catalog.cloud_users, self._services.logins
         try:
-            identity = ask(cloud)
+            with logins.place(cloud.id):
+                identity = ask(cloud)
+            return users.sign_in(user_name(identity), grant_of(identity), clock.now())
         except (SecondStep, TooMany, Unsupported):
             raise
         except NotSignedIn as error:
+            # Also of who is disabled here: neither that nor the name is for everybody.
             _LOG.info("a login with the %s of cloud %s was refused: %s",
                       self._means, cloud.name, error)  # fmt: skip
-            raise NotSignedIn(message, hint=hint) from None
+            raise self._refused() from None
         except SendenseError as error:
             # Where the cloud is, and what is wrong with it, is nothing for everybody.
             _LOG.warning("nobody can sign in with the %s of cloud %s: %s",
                          self._means, cloud.name, error)  # fmt: skip
             raise Unavailable("the cloud does not answer now", hint="try again later") from None
-        users, name = self._services.catalog.cloud_users, user_name(identity)
-        return users.sign_in(name, grant_of(identity), clock.now()), cloud
+
+    def _refused(self) -> NotSignedIn:
+        message, hint = self._refusal
+        return NotSignedIn(message, hint=hint)
 
     def _write(self, who: str, subject: str, outcome: Outcome, **detail: str) -> None:
         note = AuditNote(who, self._operation, subject, outcome, self._origin, detail)
