@@ -7,8 +7,12 @@ the path of the domain is a part of who it is.  It is written as people see it (
 
 from __future__ import annotations
 
+import re
+import string
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from sendense.model.secret import Secret
 
@@ -38,10 +42,12 @@ class CloudLogin:
     def subject(self) -> str:
         """Give whom a password is tried for: one text for all ways to write the same user.
 
-        CloudStack's database compares names without case and accents, and without the blanks at
-        their ends.
+        CloudStack's database compares names without case, accents and more, and what that is
+        differs by its collation.  So several users may have one text; no user has more than two:
+        what has other characters than those that we know how databases compare is nobody's own.
         """
-        return f"{_plain(self.path)}\n{_plain(self.user)}"
+        path, user = _plain(self.path), _plain(self.user)
+        return _ODD if _ODD in (path, user) else f"{path}\n{user}"
 
 
 @dataclass(frozen=True)
@@ -55,5 +61,25 @@ class LoggedIn:
 
 
 def _plain(text: str) -> str:
-    parts = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(part for part in parts if not unicodedata.combining(part)).rstrip()
+    """Write a name without what databases overlook, or as ``_ODD`` where that is not known."""
+    small = unicodedata.normalize("NFD", text).lower().translate(_OVERLOOKED)
+    found = "".join(part for part in unicodedata.normalize("NFC", small) if part not in _IGNORED)
+    found = _DOUBLE_S.sub("s", found)
+    return found if _USUAL.fullmatch(found) else _ODD
+
+
+_ODD: Final = "?"
+_IGNORED: Final = string.punctuation.replace("/", "") + " "
+_DOUBLE_S: Final = re.compile("ss+")
+_USUAL: Final = re.compile(
+    "[/0-9a-z\u03b1-\u03c9\u0430-\u045f\u3042-\u3094\u30fc\u4e00-\u9fa5\uac00-\ud7a3]*"
+)
+"""Of Latin, Greek and Cyrillic, of Japanese, Chinese and Korean: what is compared as it looks."""
+_OVERLOOKED: Final[Mapping[int, int | str]] = {
+    **{accent: "" for accent in (*range(0x300, 0x345), 0x3099, 0x309A)},
+    **{katakana: chr(katakana - 0x60) for katakana in range(0x30A1, 0x30F5)},
+    **str.maketrans("ぁぃぅぇぉっゃゅょゎ", "あいうえおつやゆよわ"),
+    **str.maketrans("ァィゥェォッャュョヮ", "あいうえおつやゆよわ"),
+    **str.maketrans("ſıøłđðħŧŋĸςґ", "siolddhtnqσг"),  # noqa: RUF001 - these are meant
+    **{ord(letter): plain for letter, plain in {"ß": "s", "æ": "ae", "œ": "oe", "þ": "th"}.items()},
+}
