@@ -43,7 +43,7 @@ def site(url, tmp_path):
     with catalog_at(url) as catalog:
         fill(catalog)
         with api_site(catalog, tmp_path) as served:
-            served.services.logins = Logins(allowed=100, guesses=100)
+            served.services.logins = Logins(passwords=True, allowed=100, guesses=100)
             yield served
 
 
@@ -200,7 +200,7 @@ def test_a_second_factor_is_told_and_keys_are_named(cloud):
 def test_who_is_disabled_here_learns_no_more_than_others(cloud, caplog):
     """Neither by the words nor by how often: a right password is counted as a wrong one is."""
     caplog.set_level(logging.INFO, logger="sendense")
-    cloud.site.services.logins = Logins(allowed=100, guesses=2)
+    cloud.site.services.logins = Logins(passwords=True, allowed=100, guesses=2)
     _, user = cloud.let_in(cloud.by_password("ann", PASSWORD, "acme"))
     cloud.simulator.create_account("bob", domain="ROOT/acme", password="bob's")
     cloud.site.client().patch(f"/users/{user.name}", json={"disabled": True})
@@ -214,7 +214,7 @@ def test_who_is_disabled_here_learns_no_more_than_others(cloud, caplog):
 
 def test_a_user_s_password_is_tried_a_few_times_only(cloud):
     """Then no password is tried, so that the right one is not told from the others."""
-    cloud.site.services.logins = Logins(allowed=100, guesses=4)
+    cloud.site.services.logins = Logins(passwords=True, allowed=100, guesses=4)
     cloud.let_in(cloud.by_password("ann", PASSWORD, "acme"))
     for user, domain in (
         ("ann", "acme"),
@@ -240,7 +240,7 @@ def test_a_user_s_password_is_tried_a_few_times_only(cloud):
 
 def test_an_address_that_fails_too_often_waits(cloud):
     """A right password is no way around it; who was let in a moment ago is heard still."""
-    cloud.site.services.logins = Logins(allowed=3, guesses=100)
+    cloud.site.services.logins = Logins(passwords=True, allowed=3, guesses=100)
     cloud.simulator.create_account("bob", password="bob's")
     cloud.let_in(cloud.by_password("ann", PASSWORD, "acme"))
     for number in range(3):
@@ -251,7 +251,9 @@ def test_an_address_that_fails_too_often_waits(cloud):
 
 
 def test_many_guesses_at_once_are_one_at_a_time(cloud):
-    cloud.site.services.logins = logins = Logins(allowed=100, at_once=10, guesses=100)
+    cloud.site.services.logins = logins = Logins(
+        passwords=True, allowed=100, at_once=10, guesses=100
+    )
     tried = threading.Event()
     subject = CloudLogin("ann", Secret(PASSWORD), "acme").subject
     with logins.guess(f"id-west\n{subject}"):
@@ -281,7 +283,7 @@ def test_no_password_goes_over_a_way_that_is_not_encrypted(cloud):
 
 
 def test_what_never_reaches_the_cloud_counts_too_and_is_not_written_down(cloud):
-    cloud.site.services.logins = Logins(allowed=3)
+    cloud.site.services.logins = Logins(passwords=True, allowed=3)
     cloud.site.catalog.clouds.edit(cloud.id, endpoint="http://192.0.2.1/client/api")
     answers = [cloud.by_password(f"user{number}", PASSWORD) for number in range(5)]
     assert [answer.status_code for answer in answers] == [422] * 3 + [429] * 2
@@ -290,7 +292,7 @@ def test_what_never_reaches_the_cloud_counts_too_and_is_not_written_down(cloud):
 
 def test_who_asks_a_cloud_that_is_away_waits_too(cloud):
     """Nobody fills the audit log by it, and it may count such a password all the same."""
-    cloud.site.services.logins = Logins(allowed=3, guesses=2)
+    cloud.site.services.logins = Logins(passwords=True, allowed=3, guesses=2)
     cloud.simulator.down()
     users = ("ann", "ann", "ann", "bob", "eve")
     answers = [cloud.by_password(user, PASSWORD, "acme").status_code for user in users]
@@ -299,10 +301,23 @@ def test_who_asks_a_cloud_that_is_away_waits_too(cloud):
 
 
 def test_nobody_signs_in_where_that_is_off(cloud):
-    cloud.site.services.logins = Logins(lasts_s=0)
+    cloud.site.services.logins = Logins(passwords=True, lasts_s=0)
     answer = cloud.by_password("ann", PASSWORD, "acme")
     assert (answer.status_code, answer.json()["code"]) == (422, "unsupported")
     assert cloud.simulator.sessions.begun == 0
+
+
+def test_passwords_may_be_off_and_keys_on(cloud):
+    """As they are where nobody turned them on."""
+    cloud.site.services.logins = Logins()
+    answer = cloud.by_password("ann", PASSWORD, "acme")
+    assert (answer.status_code, answer.json()["code"]) == (422, "unsupported")
+    assert answer.json()["message"] == "nobody signs in here with the password of a cloud"
+    assert "API keys" in answer.json()["hint"]
+    assert "cloud_login_passwords" in answer.json()["hint"]
+    assert cloud.simulator.sessions.begun == 0
+    assert cloud.site.catalog.audit.page(wanted=AuditFilter(action=ACTION)).items == ()
+    cloud.as_user(cloud.simulator.keys_of(cloud.simulator.account("ann", "ROOT/acme")))
 
 
 @pytest.mark.parametrize(
@@ -351,7 +366,7 @@ def test_the_password_is_nowhere(cloud, url, caplog):
 
 def test_the_bound_of_a_user_is_no_address():
     """Also of one who is called as an address is."""
-    logins = Logins(guesses=1)
+    logins = Logins(passwords=True, guesses=1)
     for user in ("192.0.2.1", "::1", "x" * 5000, "\ud800"):
         with logins.attempt("192.0.2.1", Secret(user)), logins.guess(user):
             pass

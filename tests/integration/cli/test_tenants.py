@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from sendense.api.cloud_door import NoClouds
+from sendense.api.logins import Logins
 from sendense.errors import NotSignedIn, SecondStep
 from sendense.model.access import Role, TenantScope
 from sendense.model.cloud import CloudAccount, CloudDomain, CloudKind, CloudProject, Owner
@@ -58,6 +59,7 @@ def cloud(site):
     catalog.inventory.take(CLOUD, CloudKind.PROJECT, [project], NOW)
     catalog.inventory.take_instances(CLOUD, pairs(a_cloud_instance(owner=ANN)), NOW)
     site.services.clouds = Door()
+    site.services.logins = Logins(passwords=True)
     return site
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sendense.errors import Rejected, Unavailable
 from sendense.fleet.authority import Authority
-from sendense.server.serving import ApiServer
+from sendense.server.serving import ApiServer, logins_of
 from sendense.server.settings import ServerSettings
 
 
@@ -60,3 +60,9 @@ def test_what_is_no_certificate_or_key(
     settings = ServerSettings(listen=taken, tls_certificate=chain[0], tls_key=chain[1])
     with pytest.raises(Rejected, match=said):
         ApiServer(settings, MagicMock())
+
+
+@pytest.mark.parametrize("passwords", [True, False])
+def test_the_settings_say_who_may_sign_in(passwords: bool) -> None:
+    logins = logins_of(ServerSettings(cloud_login_hours=2, cloud_login_passwords=passwords))
+    assert (logins.lasts_s, logins.passwords) == (7200, passwords)

@@ -30,6 +30,7 @@ def test_the_environment_wins_over_the_file(file: Path, monkeypatch: pytest.Monk
         ("- listen\n", r"server.yaml is not a list of 'setting: value' lines"),
         ("max_job: 3\n", r"not usable: max_job: there is no such setting"),
         ("listen: here\n", r"not usable: 'here' is no address such as 127.0.0.1:8443"),
+        ("cloud_login_passwords: perhaps\n", r"not usable: cloud_login_passwords: .* boolean"),
         ("forward_address: gate\n", r"not usable: forward_address: 'gate' is no IP address"),
     ],
 )
@@ -38,6 +39,16 @@ def test_an_unusable_file_is_named_with_its_fault(file: Path, text: str, said: s
     with pytest.raises(Rejected, match=said) as caught:
         load_server_settings()
     assert "server.yaml" in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_passwords_of_clouds_are_off_until_somebody_turns_them_on(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not load_server_settings().cloud_login_passwords
+    file.write_text("cloud_login_passwords: true\n")
+    assert load_server_settings().cloud_login_passwords
+    monkeypatch.setenv("SENDENSE_SERVER_CLOUD_LOGIN_PASSWORDS", "false")
+    assert not load_server_settings().cloud_login_passwords
 
 
 @pytest.mark.parametrize(
