@@ -24,7 +24,12 @@ from sendense.model.secret import Secret
 
 LASTS_S = 12 * 3600.0
 GUESSES = 4
-"""One less than what CloudStack locks a user out after, where nobody set it otherwise."""
+"""One less than what CloudStack disables a user after, where nobody set it otherwise.
+
+That is no promise that none is: CloudStack's count has no window, and only a right password ends
+it.  A few at a time, whoever knows a name has its user disabled all the same, here as on
+CloudStack's own page.  So passwords are taken only where somebody turned them on.
+"""
 GUESSES_S = 300.0
 _NOTHING = Secret(b"")
 
@@ -34,14 +39,15 @@ class Logins:
 
     def __init__(
         self, *, allowed: int = 10, at_once: int = 4, in_all: int = 16, lasts_s: float = LASTS_S,
-        guesses: int = GUESSES,
+        guesses: int = GUESSES, passwords: bool = False,
     ) -> None:  # fmt: skip
         """Let so many fail in a minute, and so many be under way; 0 seconds: nobody may.
 
         ``at_once`` is for one cloud, ``in_all`` for all of them.  ``guesses``: so many passwords of
-        one user may be wrong in five minutes.
+        one user may be wrong in five minutes.  ``passwords``: they are taken, not keys alone.
         """
         self.lasts_s = lasts_s
+        self.passwords = passwords
         self._attempts = Attempts(allowed=allowed)
         self._guesses = Attempts(allowed=guesses, window_s=GUESSES_S)
         self._at_once = at_once

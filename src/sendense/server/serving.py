@@ -27,6 +27,13 @@ _END_S = 10
 _MEND_CHAIN = "both are PEM, the key without a passphrase; docs/server.md"
 
 
+def logins_of(settings: ServerSettings) -> Logins:
+    """Give who may sign in with what a cloud knows, and for how long it counts."""
+    return Logins(
+        lasts_s=settings.cloud_login_hours * 3600, passwords=settings.cloud_login_passwords
+    )
+
+
 class ApiServer:
     """uvicorn in a thread of its own, from entering the block to leaving it."""
 
@@ -42,7 +49,7 @@ class ApiServer:
             clouds=CloudDoors(plane.estate, plane.cloud_watch.hint),
             restores=RestoreDoors(plane.estate),
             limits=worker_settings(settings).jobs.limits,
-            logins=Logins(lasts_s=settings.cloud_login_hours * 3600),
+            logins=logins_of(settings),
         )
         self._address = settings.listen
         self._server = uvicorn.Server(

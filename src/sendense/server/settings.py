@@ -116,6 +116,13 @@ class ServerSettings(BaseSettings):
         description="hours that a login with keys or a password of a cloud counts; 0: nobody logs "
         "in so",
     )
+    # Off: a wrong password counts in the cloud, which disables its user after some, and the API
+    # may be reached by more people than the cloud's own page is.
+    cloud_login_passwords: bool = Field(
+        default=False,
+        description="take passwords of a cloud too, not keys alone: whoever reaches the API can "
+        "then have users of the cloud disabled by wrong ones",
+    )
 
     @classmethod
     def settings_customise_sources(

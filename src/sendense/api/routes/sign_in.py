@@ -106,7 +106,8 @@ def sign_in_cloudstack_password(
 
     The cloud is logged in to and out of again, and the token that follows is the one that keys of
     the same account give. A user with a second factor signs in with keys. After four wrong
-    passwords of one user within five minutes none is tried, the right one neither.
+    passwords of one user within five minutes none is tried, the right one neither. It is for
+    servers whose administrator turned it on: `cloud_login_passwords`.
     """
     login = CloudLogin(asked.user, Secret(asked.password.get_secret_value()), asked.domain)
 
@@ -142,11 +143,7 @@ class _SignIn:
     ) -> MadeToken:
         """Have a cloud asked, and give the token that follows."""
         services, lasts_s = self._services, self._services.logins.lasts_s
-        if lasts_s <= 0:
-            raise Unsupported(
-                f"nobody signs in here with the {self._means} of a cloud",
-                hint="an administrator gives out tokens, or sets cloud_login_hours",
-            )
+        self._require_on()
         try:
             with services.logins.attempt(self._origin, keys):
                 cloud = self._cloud()
@@ -167,6 +164,16 @@ class _SignIn:
         )  # fmt: skip
         self._write(user.name, cloud.id, Outcome.DONE, token=token.id, account=user.called)
         return MadeToken(**vars(token), token=text.reveal().decode())
+
+    def _require_on(self) -> None:
+        logins = self._services.logins
+        if logins.lasts_s <= 0:
+            hint = "an administrator gives out tokens, or sets cloud_login_hours"
+        elif self._operation == _BY_PASSWORD and not logins.passwords:
+            hint = "sign in with API keys, or an administrator sets cloud_login_passwords"
+        else:
+            return
+        raise Unsupported(f"nobody signs in here with the {self._means} of a cloud", hint=hint)
 
     def _cloud(self) -> Cloud:
         cloud = _cloud(self._services, self._asked)
