@@ -240,6 +240,21 @@ def test_what_cloudstack_makes_for_itself_is_no_part_of_a_round(fleet, dispatche
     assert not {job.subject for job in jobs(fleet)} & {each.uuid for each in own}
     summary = summarise(fleet.catalog, now)
     assert sum(summary.counts.values()) == 5
+    assert summary.clouds_own == 2
     assert not [each for each in summary.attention if each.instance.own_of]
     (verdict,) = [each for each in summary.verdicts if each.instance.name == "v-2-VM"]
     assert "makes it for itself" in verdict.reason
+
+
+def test_no_machine_is_left_out_for_a_cloud_whose_hosts_are_not_known(fleet, dispatchers):
+    """What such a cloud makes for itself is refused with words by its backup."""
+    now = clock.now()
+    named = [a_machine(uuid=f"uuid-{name}", name=name) for name in ("v-2026-archive", "r-2-d2")]
+    fleet.catalog.instances.see("id-kvm1", named, now)
+    fleet.catalog.clouds.add(a_cloud(), KEYS_OF_CLOUD)
+    policy = add_policy(fleet, now - HOUR, schedule="0 0 1 1 *")
+    made = run_now(fleet.catalog, policy.id, "ada", now)
+    assert "left out" not in made.reason
+    assert {each.uuid for each in named} <= {job.subject for job in jobs(fleet)}
+    summary = summarise(fleet.catalog, now)
+    assert (summary.clouds_own, sum(summary.counts.values())) == (0, made.submitted)

@@ -60,6 +60,14 @@ def test_machines_of_cloudstack_itself(name):
     assert InstanceIndex([WEB]).match(machine).verdict is Verdict.IGNORED
 
 
+@pytest.mark.parametrize(
+    "name", ["r-4-VM-old", "s-3-web shop", "v-2-", "r-4-", "xr-4-VM", "r-x-VM"]
+)
+def test_the_whole_name_has_to_be_as_cloudstack_gives_it(name):
+    machine = machine_of(WEB, uuid=an_id(9), name=name)
+    assert InstanceIndex([WEB]).match(machine).verdict is Verdict.UNKNOWN
+
+
 def test_a_machine_of_nobody():
     machine = machine_of(WEB, uuid=an_id(9), name="pfsense")
     assert InstanceIndex([WEB]).match(machine).verdict is Verdict.UNKNOWN
