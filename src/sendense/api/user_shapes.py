@@ -157,6 +157,8 @@ class StatusShape(Shape):
     at: datetime
     instances: dict[str, int]
     """Count by `protected`, `new`, `missed`, `failing`, `late`, `unprotected`."""
+    clouds_own: int
+    """Machines that CloudStack makes for itself: not in `instances`, and no policy takes them."""
     attention: list[ProtectionShape]
     """The first 100 that are not protected, the most urgent first; `/protection` has all."""
     hosts: dict[str, int]

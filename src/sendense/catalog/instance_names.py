@@ -51,7 +51,8 @@ def _own_machines(connection: Connection, rows: Sequence[Any]) -> dict[str, str]
     """Give the machines that CloudStack makes for itself: by UUID, the cloud that does.
 
     The API does not list them among instances, and only their names tell: so only those on a host
-    of a cloud that is read are taken for such.  Of a cloud whose hosts are not known, each may be.
+    that a cloud is known to have are taken for such.  Of a cloud whose hosts are not known none is:
+    it might be a customer's.  A backup of one that is CloudStack's after all is refused with words.
     """
     named = {row[0]: row[2] for row in rows if row[4] is None and is_clouds_own(row[1])}
     hosts = {host_id for host_id in named.values() if host_id is not None}
@@ -65,7 +66,7 @@ def _own_machines(connection: Connection, rows: Sequence[Any]) -> dict[str, str]
     for cloud_id, cloud in clouds:
         known = _hosts_of(connection, cloud_id)
         for host_id, name, address in ours:
-            if not known or name in known or address in known:
+            if name in known or address in known:
                 cloud_of.setdefault(host_id, cloud)
     return {uuid: cloud_of[host_id] for uuid, host_id in named.items() if host_id in cloud_of}
 

@@ -159,5 +159,6 @@ def summarise(catalog: Catalog, now: datetime, *, attention: int = _ATTENTION) -
         growth=Growth(
             *(catalog.points.stored_since(now - timedelta(days=days)) for days in (1, 7, 30))
         ),
+        clouds_own=len(verdicts) - len(counted),
         verdicts=verdicts,
     )

@@ -23,7 +23,8 @@ from sendense.model.cloud import CloudInstance, CloudPool, CloudVolume
 from sendense.model.machine import Disk, Machine
 from sendense.model.places import FILE_POOLS, Place, disks_of, place_of
 
-_SYSTEM_MACHINE = re.compile(r"[rsv]-\d+-")
+_SYSTEM_MACHINE = re.compile(r"[rsv]-\d+-[^-\s+]+")
+"""The whole name; its end is the setting ``instance.name``, which has no hyphen, blank or plus."""
 _PARKED = "DUMMY-VM-"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _SERIAL = re.compile(r"[0-9a-f]{20}")
@@ -54,7 +55,7 @@ class InstanceMatch:
 
 def is_clouds_own(name: str) -> bool:
     """Tell whether a machine's name is one that CloudStack gives to machines of its own."""
-    return _SYSTEM_MACHINE.match(name) is not None or name.startswith(_PARKED)
+    return _SYSTEM_MACHINE.fullmatch(name) is not None or name.startswith(_PARKED)
 
 
 class InstanceIndex:

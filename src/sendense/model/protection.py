@@ -66,5 +66,7 @@ class StatusSummary:
     points: int
     stored_bytes: int
     growth: Growth
+    clouds_own: int = 0
+    """Machines that CloudStack makes for itself: in no count, and taken by no policy."""
     verdicts: tuple[ProtectionVerdict, ...] = ()
     """Of all instances that are there, by name."""

@@ -17,8 +17,10 @@ from sendense.catalog.jobs import JobNews
 from sendense.cli.main import app
 from sendense.model.access import Role
 from sendense.model.agent_status import HealthCheck, Heartbeat, Level
+from sendense.model.cloud import CloudHost, CloudKind
 from sendense.model.job import JobFailure, JobKind, JobRequest, JobState
 from tests.support.builders import a_machine
+from tests.support.clouds import KEYS_OF_CLOUD, a_cloud
 from tests.support.fleet import NOW, a_heartbeat, a_host, a_point_entry
 
 
@@ -320,7 +322,17 @@ class TestStatus:
         text = person.ok("status")
         assert "protected 2" in text
         assert "all is well" in text
+        assert "left out" not in text
         assert person.json("status")["needs_attention"] is False
+
+    def test_what_cloudstack_makes_for_itself_is_counted_apart(self, person):
+        catalog = person.site.catalog
+        catalog.clouds.add(a_cloud(), KEYS_OF_CLOUD)
+        host = CloudHost("h1", "kvm1", "10.0.0.1", "Up", "Enabled", "Routing", "KVM", "z1", "c1")
+        catalog.inventory.take("id-west", CloudKind.HOST, [host], clock.now())
+        catalog.instances.see("id-kvm1", [a_machine(uuid="own", name="r-4-VM")], clock.now())
+        assert person.json("status", code=6)["clouds_own"] == 1
+        assert "1 machine that CloudStack makes for itself" in person("status").out
 
     def test_something_needs_attention(self, person):
         catalog = person.site.catalog

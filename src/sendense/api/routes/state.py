@@ -48,6 +48,7 @@ def show_status(services: ServicesHere) -> StatusShape:
     return StatusShape(
         at=summary.at,
         instances={each.value: count for each, count in summary.counts.items()},
+        clouds_own=summary.clouds_own,
         attention=[protection_shape(verdict) for verdict in summary.attention],
         hosts=summary.hosts,
         jobs={state.value: count for state, count in summary.jobs.items()},

@@ -70,6 +70,7 @@ def _summary(found: Doc) -> Any:  # noqa: ANN401 - a cell
         [
             ("at", when(found.moment("at"))),
             ("instances", count_line(found.part("instances"), (each.value for each in Protection))),
+            *_left_out(found),
             ("hosts", count_line(found.part("hosts")) or "none is known"),
             ("open jobs", count_line(found.part("jobs")) or "none"),
             ("points", f"{found['points']}, {size(found['stored_bytes'])} stored"),
@@ -80,6 +81,12 @@ def _summary(found: Doc) -> Any:  # noqa: ANN401 - a cell
             ),
         ]
     )
+
+
+def _left_out(found: Doc) -> list[tuple[str, str]]:
+    count = int(found.get("clouds_own", 0))
+    machines = "1 machine" if count == 1 else f"{count} machines"
+    return [("left out", f"{machines} that CloudStack makes for itself")] if count else []
 
 
 def _attention(remote: Remote, found: Doc) -> list[Any]:

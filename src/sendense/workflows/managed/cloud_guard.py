@@ -163,7 +163,8 @@ def _nobodys(estate: Estate, uuid: str, asked: tuple[Cloud, ...]) -> Unguarded:
     if known is not None and is_clouds_own(known.name):
         raise Conflict(
             f"{known.name} is a machine that CloudStack makes for itself on a host of {names}",
-            hint="leave it alone, as policies do: CloudStack makes it again where it is lost",
+            hint="leave it alone: CloudStack makes it again where it is lost; one of yours needs"
+            " another name",
         )
     return Unguarded((f"no cloud has it (asked: {names}): it was read as its host shows it",))
 
