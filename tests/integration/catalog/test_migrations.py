@@ -7,15 +7,23 @@ import threading
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import MetaData, Table, insert, inspect, select, text
 
 from sendense.catalog.catalog import open_catalog
 from sendense.catalog.database import Database
 from sendense.catalog.migrating import current_revision, migrate, revisions
-from sendense.catalog.tables import METADATA
+from sendense.catalog.rows import row_of
+from sendense.catalog.tables import METADATA, POINTS, REPOSITORIES
 from sendense.errors import Rejected
 from tests.support.catalogs import KEYS, catalog_at
-from tests.support.fleet import a_host
+from tests.support.fleet import NOW, a_host, a_repository_entry
+
+BEFORE = {
+    "id": "p", "repository_id": "id-main", "machine_uuid": "u", "machine_name": "vm", "sequence": 1,
+    "taken_at": NOW, "recorded_at": NOW, "mode": "full", "consistency": "crash",
+    "state": "complete", "size": 1, "read_bytes": 1, "stored_bytes": 1, "pinned": False,
+}  # fmt: skip
+"""A row of the time before points said what they are for."""
 
 
 @pytest.fixture
@@ -45,6 +53,18 @@ def test_from_each_revision(empty, revision):
     assert current_revision(empty) == revision
     migrate(empty)
     assert differences(empty) == []
+
+
+def test_points_of_before_are_no_safety_points(empty):
+    migrate(empty, to="0007")
+    with empty.write() as connection:
+        connection.execute(insert(REPOSITORIES), [row_of(a_repository_entry(), REPOSITORIES)])
+        reflected = Table("point", MetaData(), autoload_with=connection)
+        connection.execute(insert(reflected), [BEFORE])
+    migrate(empty)
+    with empty.read() as connection:
+        (kept,) = connection.execute(select(POINTS.c.id, POINTS.c.safety)).all()
+    assert tuple(kept) == ("p", False)
 
 
 def test_what_was_there_stays(url):

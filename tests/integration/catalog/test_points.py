@@ -14,7 +14,7 @@ from sendense.model.access import Grant, Role, User
 from sendense.model.hold import Hold, HoldKind
 from sendense.model.holdings import Holding, entry_of
 from sendense.model.page import every
-from sendense.model.point import Consistency, PointState
+from sendense.model.point import SAFETY, Attachment, Consistency, PointState
 from sendense.model.policy import MatchRules
 from sendense.model.retention import KeepRules
 from sendense.model.secret import Secret
@@ -38,6 +38,16 @@ class TestPoints:
         assert catalog.points.get("p1", "id-main") == entry
         assert entry.locked_until == NOW + MINUTE
         assert not entry.pinned
+
+    def test_of_a_point_that_undoes_a_restore_it_says_so(self, catalog):
+        safety = a_point("p1", attachments=(Attachment(SAFETY, 10, "0" * 64),))
+        entry = entry_of(safety, "id-main")
+        catalog.points.put([entry, entry_of(a_point("p2", 2), "id-main")], NOW)
+        assert entry.safety
+        assert catalog.points.get("p1", "id-main") == entry
+        for wanted, ids in ((True, ["p1"]), (False, ["p2"]), (None, ["p2", "p1"])):
+            page = catalog.points.page(wanted=PointFilter(safety=wanted))
+            assert [each.id for each in page.items] == ids
 
     def test_a_copy_keeps_its_id(self, catalog):
         entries = [a_point_entry(), a_point_entry(repository_id="id-other", sequence=9)]

@@ -253,6 +253,18 @@ class TestJobs:
         named = person.json("job", "restore", safety.id)["job"]["content"]
         assert named["point"] == safety.id
 
+    def test_latest_is_no_safety_point_whose_job_is_not_known(self, person):
+        """As of each that was copied, or listed anew."""
+        before = person.json("job", "restore", "latest:vm-u1")["job"]["content"]["point"]
+        safety = a_point_entry(
+            77, machine_uuid="u1", taken_at=NOW + timedelta(days=9), safety=True,
+            repository_id="id-main",
+        )  # fmt: skip
+        person.site.catalog.points.put([safety], NOW)
+        listed = person.json("instance", "points", "vm-u1")["points"]
+        assert [each["safety"] for each in listed] == [True, False]
+        assert person.json("job", "restore", "latest:vm-u1")["job"]["content"]["point"] == before
+
 
 class TestUsersTokensAudit:
     def test_users(self, person):
