@@ -95,6 +95,8 @@ class PointShape(Shape):
     locked_until: datetime | None
     pinned: bool
     job_id: str | None
+    safety: bool
+    """Made of what a restore was about to overwrite, to undo that; never the latest good point."""
 
 
 class PointInFull(PointShape):

@@ -57,6 +57,8 @@ class PointFilter:
     """Taken then or later."""
     before: datetime | None = None
     grant: Grant | None = None
+    safety: bool | None = None
+    """Whether it was made to undo a restore."""
 
 
 ALL = PointFilter()
@@ -192,6 +194,7 @@ class Points:
                 POINTS.c.mode: wanted.mode,
                 POINTS.c.state: wanted.state,
                 POINTS.c.pinned: wanted.pinned,
+                POINTS.c.safety: wanted.safety,
             }
         )
         if wanted.after is not None:

@@ -114,6 +114,7 @@ POINTS = Table(
     Column("locked_until", UtcTime),
     Column("pinned", Boolean, nullable=False),
     Column("job_id", _ID),
+    Column("safety", Boolean, nullable=False, server_default=false()),
     # When this row was written: a listing that began before does not know the point.
     Column("recorded_at", UtcTime, nullable=False),
     Index(None, "taken_at", "id", "repository_id"),
@@ -121,7 +122,7 @@ POINTS = Table(
     Index(None, "machine_name", "taken_at", "id", "repository_id"),
     Index(None, "repository_id", "taken_at", "id"),
     # What the status and the growth are counted from, without a look at the rows.
-    Index("ix_point_newest", "state", "machine_uuid", "taken_at"),
+    Index("ix_point_newest", "state", "safety", "machine_uuid", "taken_at"),
     Index("ix_point_growth", "taken_at", "stored_bytes"),
     Index("ix_point_holding", "repository_id", "machine_uuid", "stored_bytes"),
 )

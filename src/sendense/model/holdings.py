@@ -50,6 +50,8 @@ class PointEntry:
     pinned: bool = False
     job_id: Optional[str] = None
     """Where it is known which job made it."""
+    safety: bool = False
+    """Made of what a restore was about to overwrite, to undo that."""
 
 
 def entry_of(
@@ -76,6 +78,7 @@ def entry_of(
         locked_until=next((hold.until for hold in mine if hold.kind is HoldKind.LOCK), None),
         pinned=any(hold.kind is HoldKind.PIN for hold in mine),
         job_id=job_id,
+        safety=point.is_safety,
     )
 
 

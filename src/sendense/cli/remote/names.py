@@ -127,12 +127,16 @@ class Names:
             "/points", page_size=1, machine=machine, repository_id=repository_id, state="complete"
         )
         for point in newest:
-            if not self._is_of_restore(point):
+            if not (point.get("safety") or self._is_of_restore(point)):
                 return point
         raise NotFound(f"{name} has no good point", hint="'sendense job backup' makes one")
 
     def _is_of_restore(self, point: Doc) -> bool:
-        """Tell whether a restore made a point, as far as its job is still known."""
+        """Tell whether a restore made a point, as far as its job is still known.
+
+        What was entered before points said it themselves is known by this alone, until it is listed
+        anew.
+        """
         if point["job_id"] is None:
             return False
         try:
