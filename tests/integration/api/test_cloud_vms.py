@@ -122,6 +122,14 @@ def test_one_in_full(admin):
     assert admin.get(f"/cloudstack/vms/{MINE}").status_code == 404
 
 
+def test_its_newest_good_point_is_no_safety_point(admin, site):
+    before = ok(admin.get(f"/cloudstack/vms/{SECOND}"))["points"]
+    site.catalog.points.put([a_point_entry(20, machine_uuid=SECOND, safety=True)], NOW)
+    after = ok(admin.get(f"/cloudstack/vms/{SECOND}"))["points"]
+    assert (after["count"], after["newest_good"]) == (before["count"] + 1, before["newest_good"])
+    assert after["newest"] > before["newest"]
+
+
 def test_no_answer_has_its_secrets(admin):
     for path in ("/cloudstack/vms", f"/cloudstack/vms/{FIRST}", "/clouds/id-west/changes"):
         text = admin.get(path).text

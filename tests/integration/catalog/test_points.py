@@ -124,6 +124,11 @@ class TestPoints:
         assert catalog.points.holding("id-other") == Holding(0, 0, 0)
         assert catalog.points.stored_since(NOW + 3 * MINUTE) == 300
 
+    def test_a_safety_point_is_no_newest_good_one(self, catalog):
+        undoing = [a_point_entry(n, machine_uuid=f"u{n % 2}", safety=True) for n in (8, 9)]
+        catalog.points.put([a_point_entry(1, machine_uuid="u1"), *undoing], NOW)
+        assert catalog.points.newest_good() == {"u1": NOW + MINUTE}
+
 
 class TestRepositories:
     def test_what_has_the_name_is_said(self, catalog):

@@ -56,7 +56,12 @@ def test_how_instances_stand(catalog):
         a_point_entry(number, machine_uuid=name, taken_at=now - age)
         for number, (name, age) in enumerate(ages.items())
     ]
-    catalog.points.put(entries, now)
+    # A machine is protected by backups, and not by what undoes a restore.
+    undoing = [
+        a_point_entry(50 + number, machine_uuid=name, taken_at=now, safety=True)
+        for number, name in enumerate(("web-late", "other"))
+    ]
+    catalog.points.put([*entries, *undoing], now)
     for name in ("web-good", "web-late", "web-failing"):
         request = a_request(subject=name, policy_id=policy.id, repository_id="id-main")
         run(catalog, request, Ending(JobState.SUCCEEDED, "done"), now)
