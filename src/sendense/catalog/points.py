@@ -149,9 +149,14 @@ class Points:
             require_row(found.rowcount, f"point {point_id} in repository {repository_id}")
 
     def newest_good(self) -> dict[str, datetime]:
-        """Give when the newest point that can be trusted was taken, of each machine by UUID."""
+        """Give when the newest point that can be trusted was taken, of each machine by UUID.
+
+        A safety point is none: it has what a restore was to do away with, and goes after some days.
+        """
         newest = func.max(POINTS.c.taken_at, type_=POINTS.c.taken_at.type).label("newest")
-        query = select(POINTS.c.machine_uuid, newest).where(POINTS.c.state == PointState.COMPLETE)
+        query = select(POINTS.c.machine_uuid, newest).where(
+            POINTS.c.state == PointState.COMPLETE, not_(POINTS.c.safety)
+        )
         with self._database.read() as connection:
             rows = connection.execute(query.group_by(POINTS.c.machine_uuid)).all()
         return {row.machine_uuid: row.newest for row in rows}

@@ -52,7 +52,7 @@ def judge_all(
 
 def judge_one(catalog: Catalog, instance: Instance, now: datetime) -> ProtectionVerdict:
     """Judge one instance."""
-    good = PointFilter(machine_uuid=instance.uuid, state=PointState.COMPLETE)
+    good = PointFilter(machine_uuid=instance.uuid, state=PointState.COMPLETE, safety=False)
     newest = catalog.points.page(Paging(limit=1), good).items
     name = catalog.instances.name(instance.uuid)
     promises = _promises(catalog, now)
