@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from sendense.model.decision import Method
-from sendense.model.point import RecoveryPoint, latest_image
+from sendense.model.point import SAFETY, RecoveryPoint, latest_image
 from sendense.repository.dedup.repository import DedupRepository
 from sendense.repository.opening import create_repository
 from sendense.repository.protocol import Repository
@@ -58,7 +58,9 @@ class Site:
     contents: dict[tuple[str, str], bytes] = field(default_factory=dict)
     """By point and disk: what the source was given, also of points that it lost since."""
 
-    def backup(self, name: str, *writes: Write, uuid: str = MACHINE_UUID) -> RecoveryPoint:
+    def backup(
+        self, name: str, *writes: Write, uuid: str = MACHINE_UUID, safety: bool = False
+    ) -> RecoveryPoint:
         """Store a point in the source."""
         earlier = self.source.points(uuid)
         for write in writes:
@@ -70,9 +72,8 @@ class Site:
             for chunk in write.chunks:
                 result[chunk.offset : chunk.end] = chunk.data or bytes(chunk.length)
             self.contents[name, write.disk.identity] = bytes(result)
-        return store(
-            self.source, name, *writes, uuid=uuid, attachments={"domain.xml": name.encode()}
-        )
+        attachments = {"domain.xml": name.encode(), **({SAFETY: b"{}"} if safety else {})}
+        return store(self.source, name, *writes, uuid=uuid, attachments=attachments)
 
     def copy(
         self, *points: str, options: CopyOptions | None = None, **request

@@ -281,6 +281,25 @@ def test_the_last_good_points(dedup):
     ]
 
 
+def test_the_last_points_are_no_safety_points(dedup):
+    three(dedup)
+    dedup.backup("p4", change(5), safety=True)
+    dedup.backup("o1", full(), uuid=OTHER_UUID, safety=True)
+    without_errors(dedup.copy(last=1))
+    # Of the other machine nothing else is there.
+    assert {point.id for point in dedup.target.points()} == {"p3", "o1"}
+    without_errors(dedup.copy())
+    assert {point.id for point in dedup.target.points()} >= {"p4"}
+
+
+def test_a_safety_point_is_copied_where_no_other_is_good(dedup):
+    dedup.backup("p1", full())
+    dedup.backup("p2", full(), safety=True)
+    with_damage(dedup.source, "p1")
+    planned = plan_copy(dedup.source, dedup.target, CopyRequest(last=1)).plan
+    assert [item.point.id for item in planned.points] == ["p2"]
+
+
 def test_points_since_a_moment(dedup):
     three(dedup)
     taken = dedup.source.point("p1").taken_at
