@@ -6,7 +6,7 @@ about each point once more when nobody else can change the machine's points in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,7 +26,7 @@ class CopyRequest:
     machine: str | None = None
     """Name or UUID."""
     last: int | None = None
-    """Only the newest so many good points of each machine."""
+    """Only the newest so many good points of each machine; a safety point takes nobody's place."""
     since: datetime | None = None
     """Only points that were taken then or later."""
     older: bool = False
@@ -95,10 +95,20 @@ def _chosen(
     return points, source.lost(uuid)
 
 
-def _newest(points: Iterable[RecoveryPoint], count: int) -> Iterator[RecoveryPoint]:
-    """Give the newest good points of each machine, and the damaged ones among them."""
+def _newest(points: Sequence[RecoveryPoint], count: int) -> Iterator[RecoveryPoint]:
+    """Give the newest good points of each machine, and the damaged ones among them.
+
+    A safety point takes nobody's place: it is given only of a machine that has no other good one.
+    """
     good: dict[str, int] = {}
+    backed_up = {
+        point.machine.uuid
+        for point in points
+        if point.state is PointState.COMPLETE and not point.is_safety
+    }
     for point in sorted(points, key=lambda item: item.sequence, reverse=True):
+        if point.is_safety and point.machine.uuid in backed_up:
+            continue
         if good.setdefault(point.machine.uuid, 0) < count:
             yield point
             good[point.machine.uuid] += point.state is PointState.COMPLETE
