@@ -96,8 +96,13 @@ def test_disks_that_came_and_went_since(site: AscendSite) -> None:
         here.api.run("detachVolume", id=gone["id"])
         here.sync()
         plan = plan_restore(site.estate, here.wanted(point, IN_PLACE))
+        assert [each.code for each in plan.refusals] == [RefusalCode.NO_VOLUME]
+        assert "vdb" in plan.refusals[0].reason
+        named = replace(IN_PLACE, volumes=("root",))
+        plan = plan_restore(site.estate, here.wanted(point, named))
         assert any("no volume of the instance" in each and "vdb" in each for each in plan.warnings)
-        done = here.restore(vm.id, point, IN_PLACE)
+        assert plan.refusals == ()
+        done = here.restore(vm.id, point, named)
         assert [each["name"] for each in done["written"]] == [here.volumes(vm.id)[0]["name"]]
         here.ensure_same(vm.id, {"0": truth["0"]})
 

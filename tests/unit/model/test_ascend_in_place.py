@@ -107,6 +107,23 @@ def test_in_place_one_disk():
     assert any("vol-0" in warning for warning in plan.warnings)
 
 
+def test_in_place_of_disks_that_are_no_volume_what_to_restore_is_named():
+    """Some disks of one moment beside others of another are nobody's wish, unless it is said."""
+
+    def planned(aim, **changes):
+        view = a_view(instance=WEB)
+        return plan_ascent(a_manifest(), view, a_request(aim, **changes), strays=("vdc", "vdd"))
+
+    plan = planned(Aim.IN_PLACE)
+    assert codes(plan) == [RefusalCode.NO_VOLUME]
+    assert "vdc, vdd" in plan.refusals[0].reason
+    for volume in (ROOT, DATA):
+        assert f"{volume.name} ({volume.id})" in plan.refusals[0].hint
+    plan = planned(Aim.IN_PLACE, volumes=(DATA.id,))
+    assert [step.volume_id for step in of_kind(plan, WriteDisk)] == [DATA.id]
+    assert codes(planned(Aim.DATA_DISK, volumes=(DATA.id,))) == []
+
+
 def test_in_place_never_by_order():
     new_root = a_volume(id=an_id(77))
     view = a_view(instance=an_instance(new_root, DATA))
