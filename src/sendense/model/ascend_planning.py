@@ -41,10 +41,14 @@ from sendense.model.cloud_manifest import CloudManifest, ManifestDisk
 from sendense.model.places import DISKS, NoPlace, place_of
 
 
-def plan_ascent(manifest: CloudManifest, view: CloudView, request: AscendRequest) -> AscendPlan:
-    """Plan a restore."""
+def plan_ascent(
+    manifest: CloudManifest, view: CloudView, request: AscendRequest, strays: tuple[str, ...] = ()
+) -> AscendPlan:
+    """Plan a restore; ``strays`` are targets of the point's disks that no volume is known to be."""
     found = Findings()
     volumes = _chosen(manifest, request, found)
+    if strays and volumes and request.aim is Aim.IN_PLACE and not request.volumes:
+        _refuse_part(strays, volumes, found)
     if request.aim is Aim.RECREATE:
         return plan_recreate(manifest, view, request, volumes, found)
     if request.aim is Aim.DATA_DISK:
@@ -67,6 +71,18 @@ def _chosen(
     if not chosen and not unknown:
         found.refuse(RefusalCode.NO_VOLUME, "the point has no disks", "choose another point")
     return tuple(sorted(chosen, key=lambda each: (each.kind != "ROOT", each.device_id or 0)))
+
+
+def _refuse_part(
+    strays: tuple[str, ...], volumes: tuple[CloudVolume, ...], found: Findings
+) -> None:
+    """Refuse to put back some disks, and to start what has others of another moment, unasked."""
+    names = ", ".join(f"{volume.name} ({volume.id})" for volume in volumes)
+    found.refuse(
+        RefusalCode.NO_VOLUME,
+        f"no volume of the instance is known to be these disks of the point: {', '.join(strays)}",
+        f"name the volumes to restore ({names}), or attach again what was detached",
+    )
 
 
 def _plan_in_place(

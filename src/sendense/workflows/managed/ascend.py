@@ -96,7 +96,7 @@ def _planned(estate: Estate, repository: Repository, wanted: CloudRestore) -> _G
     request = _with_owner(estate, cloud_id, manifest, wanted.request)
     view = view_of(client, cloud_id, manifest, request)
     request = _completed(estate, manifest, view, with_ids(manifest, view, request))
-    plan = reached_plan(estate, cloud_id, plan_ascent(manifest, view, request))
+    plan = reached_plan(estate, cloud_id, plan_ascent(manifest, view, request, known.strays))
     plan = replace(plan, warnings=(*known.warnings, *plan.warnings))
     return _Ground(point, manifest, cloud_id, _for_tenants(plan) if wanted.tenant else plan)
 

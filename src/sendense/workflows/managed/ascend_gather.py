@@ -64,6 +64,8 @@ class Remembered:
     manifest: CloudManifest
     warnings: tuple[str, ...] = ()
     """What is not known for sure, or not at all."""
+    strays: tuple[str, ...] = ()
+    """Targets of disks of the point that no volume is known to be."""
 
 
 def manifest_of(estate: Estate, repository: Repository, point: RecoveryPoint) -> CloudManifest:
@@ -121,11 +123,11 @@ def _of_inventory(estate: Estate, point: RecoveryPoint, entry: InstanceEntry) ->
         ),
         sealed=sealed,
     )
-    extra = [disk.target for disk in match.extra_disks if disk.identity in sizes]
-    return Remembered(manifest, _doubtful(entry, extra))
+    extra = tuple(disk.target for disk in match.extra_disks if disk.identity in sizes)
+    return Remembered(manifest, _doubtful(entry, extra), extra)
 
 
-def _doubtful(entry: InstanceEntry, extra: list[str]) -> tuple[str, ...]:
+def _doubtful(entry: InstanceEntry, extra: tuple[str, ...]) -> tuple[str, ...]:
     words = (
         "the point remembers nothing of its cloud: volumes, offering, networks and tags are those"
         f" that the instance had when it was seen last, {entry.seen_at:%Y-%m-%d %H:%M} UTC"
