@@ -246,6 +246,19 @@ def test_secondary_addresses_come_back_before_it_starts():
     assert "secondary" not in " ".join(plan.warnings)
 
 
+def test_secondary_addresses_of_cards_that_are_not_made_are_lost_with_words():
+    others = (a_nic(1, secondary_ips=("10.2.0.7", "10.2.0.8")), a_nic(2))
+    manifest = a_manifest(an_instance(ROOT, nics=(TWO_MORE, *others)))
+    view = with_addresses(templates=())
+    known = replace(view.features, apis=view.features.apis - {"importVolume"})
+    plan = plan_ascent(manifest, replace(view, features=known), a_request())
+    assert plan.way is Way.IMPORT_VM
+    assert [step.ip for step in of_kind(plan, AddAddress)] == ["10.1.0.98", "10.1.0.99"]
+    (said,) = [each for each in plan.warnings if "secondary" in each]
+    assert "10.2.0.7, 10.2.0.8" in said
+    assert "only the default network card is made" in said
+
+
 def test_an_address_that_another_has_is_left_out():
     taken = frozenset({(TWO_MORE.network_id, "10.1.0.98"), ("net-other", "10.1.0.99")})
     manifest = a_manifest(an_instance(ROOT, nics=(TWO_MORE,)))
