@@ -15,6 +15,7 @@ from sendense.model.ascend_shape import (
     disk_offering,
     gib_of,
     import_offering,
+    lost_addresses,
     shape_of,
 )
 from sendense.model.ascend_steps import (
@@ -64,6 +65,8 @@ def plan_recreate(
     if starts:
         found.refusals += missing_calls(view, ["startVirtualMachine"])
     _warn_of_way(manifest, found_way, volumes, found)
+    if found_way.way is Way.IMPORT_VM:
+        _warn_of_cards(shape, view, found)
     steps = [] if found.refusals else _Steps(view, request, shape, found_way, found).of(volumes)
     if not found.refusals:
         steps += _addresses(shape, view, found_way)
@@ -162,6 +165,19 @@ def _warn_of_way(
             found.warn(f"the root disk becomes {format_size(made - root)} larger")
     if template is not None and was.os_type_id and template.os_type_id not in ("", was.os_type_id):
         found.warn(f"template {template.name} is of another guest system than {was.os_type}")
+
+
+def _warn_of_cards(shape: Shape, view: CloudView, found: Findings) -> None:
+    """Say what goes with the cards that an import does not make."""
+    names = _network_names(view)
+    for nic in shape.nics[1:]:
+        if nic.secondary_ips:
+            lost_addresses(
+                nic.secondary_ips,
+                names.get(nic.network_id, nic.network_id),
+                "only the default network card is made",
+                found,
+            )
 
 
 class _Steps:
@@ -266,13 +282,17 @@ class _Steps:
 
 def _addresses(shape: Shape, view: CloudView, found_way: Climb) -> list[Step]:
     """Give cards their secondary addresses again, before the guest asks for them."""
-    names = {network.id: network.name for network in view.networks}
+    names = _network_names(view)
     made = shape.nics[:1] if found_way.way is Way.IMPORT_VM else shape.nics
     return [
         AddAddress(NEW, nic.network_id, ip, names.get(nic.network_id, ""))
         for nic in made
         for ip in nic.secondary_ips
     ]
+
+
+def _network_names(view: CloudView) -> dict[str, str]:
+    return {network.id: network.name for network in view.networks}
 
 
 def _last_steps(

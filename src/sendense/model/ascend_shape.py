@@ -245,18 +245,17 @@ def _secondary_ips(
     elif not view.may("addIpToNic"):
         hindrance = "the key may not call addIpToNic"
     if hindrance and nic.secondary_ips:
-        _lost_addresses(nic.secondary_ips, network, hindrance, found)
+        lost_addresses(nic.secondary_ips, network.name, hindrance, found)
         return ()
     if taken:
-        _lost_addresses(taken, network, "another instance has them now", found)
+        lost_addresses(taken, network.name, "another instance has them now", found)
     return free
 
 
-def _lost_addresses(
-    ips: tuple[str, ...], network: CloudNetwork, hindrance: str, found: Findings
-) -> None:
+def lost_addresses(ips: tuple[str, ...], network: str, hindrance: str, found: Findings) -> None:
+    """Say which secondary addresses of a card in a network, by its name, are lost, and why."""
     found.warn(
-        f"secondary addresses of the card in {network.name} are not restored"
+        f"secondary addresses of the card in {network} are not restored"
         f" ({', '.join(ips)}): {hindrance}"
     )
 
