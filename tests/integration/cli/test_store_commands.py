@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sendense.model.access import Role
+from sendense.model.cloud import CloudHost, CloudKind
 from tests.support.api_site import vault_with_points
 from tests.support.builders import a_machine
 from tests.support.clouds import KEYS_OF_CLOUD, a_cloud
@@ -106,7 +107,9 @@ class TestPolicies:
 
     def test_what_is_left_out_is_named(self, person):
         catalog = person.site.catalog
-        catalog.clouds.add(a_cloud(), KEYS_OF_CLOUD)
+        cloud = catalog.clouds.add(a_cloud(), KEYS_OF_CLOUD)
+        host = CloudHost("h1", "kvm1", "10.0.0.1", "Up", "Enabled", "Routing", "KVM", "z1", "c1")
+        catalog.inventory.take(cloud.id, CloudKind.HOST, [host], NOW)
         own = [a_machine(uuid=f"own-{number}", name=f"r-{number}-VM") for number in range(7)]
         catalog.instances.see("id-kvm1", own, NOW)
         said = person.ok("policy", "preview", "nightly")
