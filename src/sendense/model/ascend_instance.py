@@ -9,6 +9,7 @@ from sendense.model.ascend_ladder import Climb, climb, missing_calls
 from sendense.model.ascend_pools import check_file_names
 from sendense.model.ascend_shape import (
     Findings,
+    cards_in_order,
     check_made_volumes,
     check_new_volumes,
     create_volume,
@@ -151,7 +152,7 @@ def _warn_of_way(
             " not kept"
         )
         if len(was.nics) > 1:
-            others = ", ".join(nic.network for nic in was.nics[1:])
+            others = ", ".join(nic.network for nic in cards_in_order(was)[1:])
             found.warn(f"only the default network card is made; add the others: {others}")
     if way is Way.IMPORT_AND_DEPLOY and was.template_id:
         found.warn("CloudStack shows no template for it any more, so it cannot be reinstalled")

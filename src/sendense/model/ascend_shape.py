@@ -195,6 +195,11 @@ def _usable(offering: CloudOffering, zone_id: str) -> bool:
     return offering.state.lower() in ("", "active")
 
 
+def cards_in_order(was: CloudInstance) -> list[CloudNic]:
+    """Give the cards of an instance, the default one first."""
+    return sorted(was.nics, key=lambda nic: (not nic.is_default, nic.device_id, nic.id))
+
+
 def _nics(
     was: CloudInstance,
     view: CloudView,
@@ -203,9 +208,8 @@ def _nics(
     found: Findings,
 ) -> tuple[WantedNic, ...]:
     networks = {item.id: item for item in view.networks if item.zone_id == zone_id}
-    order = sorted(was.nics, key=lambda nic: (not nic.is_default, nic.device_id, nic.id))
     nics = []
-    for nic in order:
+    for nic in cards_in_order(was):
         network = networks.get(request.networks.get(nic.network_id, nic.network_id))
         if network is None:
             names = _some(f"{item.name} ({item.id})" for item in networks.values())

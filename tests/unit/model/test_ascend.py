@@ -259,6 +259,17 @@ def test_secondary_addresses_of_cards_that_are_not_made_are_lost_with_words():
     assert "only the default network card is made" in said
 
 
+def test_the_cards_that_are_not_made_are_told_whichever_is_the_default_one():
+    cards = (a_nic(0, is_default=False), a_nic(1, is_default=True))
+    known = features("4.22.0")
+    known = replace(known, apis=known.apis - {"importVolume"})
+    manifest = a_manifest(an_instance(ROOT, nics=cards))
+    plan = plan_ascent(manifest, a_view(features=known, templates=()), a_request())
+    assert plan.way is Way.IMPORT_VM
+    (said,) = [each for each in plan.warnings if "add the others" in each]
+    assert said.endswith("add the others: network 0")
+
+
 def test_an_address_that_another_has_is_left_out():
     taken = frozenset({(TWO_MORE.network_id, "10.1.0.98"), ("net-other", "10.1.0.99")})
     manifest = a_manifest(an_instance(ROOT, nics=(TWO_MORE,)))
