@@ -24,6 +24,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     model_validator,
 )
@@ -71,7 +72,16 @@ def _span(value: object) -> object:
         raise ValueError(f"{error.message}; {error.hint}") from error
 
 
-Span = Annotated[timedelta, BeforeValidator(_span)]
+def _written(span: timedelta) -> str:
+    hours = int(span.total_seconds() // 3600)
+    return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
+
+
+Span = Annotated[
+    timedelta,
+    BeforeValidator(_span),
+    PlainSerializer(_written, return_type=str, when_used="json"),
+]
 """A time, written as ``36h``, ``14d`` or ``8w``: a bare number would not say of what."""
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from sendense.settings import Settings
 from tests.support.builders import a_machine_survey
 from tests.unit.cli.stage import document
 
@@ -139,3 +142,11 @@ def test_a_variable_of_somebody_else_is_left_alone(stage, monkeypatch, name):
     stage.add()
     monkeypatch.setenv(name, "x")
     assert stage.run("repo", "info", "-r", "mem") == 0
+
+
+@pytest.mark.parametrize("span", ["14d", "36h", "8w", "0h"])
+def test_spans_are_written_as_they_are_read(span):
+    settings = Settings(keep_within=span, keep_safety=span)
+    again = Settings(**json.loads(settings.model_dump_json()))
+    assert again == settings
+    assert Settings(**json.loads(Settings().model_dump_json())) == Settings()
