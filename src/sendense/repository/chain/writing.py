@@ -17,15 +17,14 @@ from blake3 import blake3
 from sendense import steps
 from sendense.errors import Rejected
 from sendense.formats.qcow2 import read_header
-from sendense.model.decision import Method, Mode
+from sendense.model.decision import Method
 from sendense.model.machine import Machine
 from sendense.model.point import (
     Attachment,
     DiskImage,
-    PointState,
     RecoveryPoint,
-    latest_image,
 )
+from sendense.repository.base import base_of
 from sendense.repository.chain import layout, manifest
 from sendense.repository.chain.disk_writing import LayerWriter, Parent
 from sendense.repository.chain.layers import check_header, links, load_point, open_layers
@@ -170,27 +169,10 @@ class ChainPointWriter:
 
     def _parent(self, spec: DiskSpec) -> Parent | None:
         """Find and check what the disk is laid over."""
-        decision = spec.decision
-        if (decision.base is None) != (decision.mode is Mode.FULL) or (
-            (decision.base is None) != (decision.method is Method.EVERYTHING)
-        ):
-            raise Rejected(f"the decision for disk {spec.disk.target} contradicts itself")
-        if decision.base is None:
+        base = base_of(spec, self._earlier)
+        if base is None:
             return None
-        latest = latest_image(self._earlier, spec.disk.identity)
-        if latest is None or latest[0].id != decision.base:
-            raise Rejected(
-                f"point {decision.base} does not hold the last image of disk {spec.disk.target}",
-                hint="take a full backup of this disk",
-            )
-        point, image = latest
-        if point.state is PointState.DAMAGED:
-            raise Rejected(
-                f"point {point.id} is damaged and cannot be built upon",
-                hint="take a full backup of this disk",
-            )
-        if spec.size < image.size:
-            raise Rejected(f"disk {spec.disk.target} is smaller than in point {point.id}")
+        point, image = base
         return Parent(point.id, image, self._open_parent(spec, point))
 
     def _open_parent(self, spec: DiskSpec, point: RecoveryPoint) -> ResolvedDisk | None:

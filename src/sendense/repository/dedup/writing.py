@@ -22,10 +22,10 @@ from sendense.model.machine import Disk, Machine, SourceKind
 from sendense.model.point import (
     Attachment,
     DiskImage,
-    PointState,
     RecoveryPoint,
     latest_image,
 )
+from sendense.repository.base import base_of
 from sendense.repository.dedup import format as fmt
 from sendense.repository.dedup import points, sequences
 from sendense.repository.dedup.checking.point_structure import lacking
@@ -120,7 +120,7 @@ class DedupPointWriter:
                 spec.disk.identity == other.spec.disk.identity
             ):
                 raise Rejected(f"disk {spec.disk.target} is already in this point")
-        self._check_base(spec)
+        base_of(spec, self._earlier)
         writer = DedupDiskWriter(spec, self._works, self._reference(spec))
         self._disks.append(writer)
         self._works.serve(sum(1 for item in self._disks if item.image is None))
@@ -254,30 +254,6 @@ class DedupPointWriter:
         writer.write(0, data)
         writer.finish(read_bytes=0, sampled_blocks=0, seconds=0)
         return Tail(writer.root, len(data))
-
-    def _check_base(self, spec: DiskSpec) -> None:
-        """Hold a decision against what is stored."""
-        decision = spec.decision
-        if (decision.base is None) != (decision.mode is Mode.FULL) or (
-            (decision.base is None) != (decision.method is Method.EVERYTHING)
-        ):
-            raise Rejected(f"the decision for disk {spec.disk.target} contradicts itself")
-        if decision.base is None:
-            return
-        latest = latest_image(self._earlier, spec.disk.identity)
-        if latest is None or latest[0].id != decision.base:
-            raise Rejected(
-                f"point {decision.base} does not hold the last image of disk {spec.disk.target}",
-                hint="take a full backup of this disk",
-            )
-        point, image = latest
-        if point.state is PointState.DAMAGED:
-            raise Rejected(
-                f"point {point.id} is damaged and cannot be built upon",
-                hint="take a full backup of this disk",
-            )
-        if spec.size < image.size:
-            raise Rejected(f"disk {spec.disk.target} is smaller than in point {point.id}")
 
     def _reference(self, spec: DiskSpec) -> Tree | None:
         """Give the tree of the latest image, which the new one refers to."""
