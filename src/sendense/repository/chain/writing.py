@@ -24,7 +24,6 @@ from sendense.model.point import (
     DiskImage,
     RecoveryPoint,
 )
-from sendense.repository.base import base_of
 from sendense.repository.chain import layout, manifest
 from sendense.repository.chain.disk_writing import LayerWriter, Parent
 from sendense.repository.chain.layers import check_header, links, load_point, open_layers
@@ -32,6 +31,7 @@ from sendense.repository.chain.listing import list_machine
 from sendense.repository.chain.locks import Lock
 from sendense.repository.chain.reading import ResolvedDisk
 from sendense.repository.chain.sequence import next_sequence, remember_sequence
+from sendense.repository.foundation import base_of
 from sendense.repository.names import check_name
 from sendense.repository.protocol import DiskSpec, DiskWriter, PointDraft
 from sendense.storage import durable

@@ -25,7 +25,6 @@ from sendense.model.point import (
     RecoveryPoint,
     latest_image,
 )
-from sendense.repository.base import base_of
 from sendense.repository.dedup import format as fmt
 from sendense.repository.dedup import points, sequences
 from sendense.repository.dedup.checking.point_structure import lacking
@@ -37,6 +36,7 @@ from sendense.repository.dedup.parts import Parts
 from sendense.repository.dedup.points import StoredPoint, Tail
 from sendense.repository.dedup.record_reading import Records
 from sendense.repository.dedup.trees import Tree
+from sendense.repository.foundation import base_of
 from sendense.repository.names import check_name
 from sendense.repository.protocol import DiskSpec, DiskWriter, PointDraft
 from sendense.units import KIB
