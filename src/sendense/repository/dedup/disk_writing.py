@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextvars import copy_context
 
 from sendense.errors import Damaged
@@ -20,6 +20,7 @@ from sendense.model.stream import Buffer
 from sendense.repository.dedup import format as fmt
 from sendense.repository.dedup.buffers import BufferPool
 from sendense.repository.dedup.leaf_making import LeafJob, LeafMaker, LeafResult
+from sendense.repository.dedup.side_threads import side_threads
 from sendense.repository.dedup.trees import NodeSource, Tree, TreeBuilder
 from sendense.repository.protocol import DiskSpec
 from sendense.units import round_up
@@ -37,7 +38,7 @@ class Works:
         self.check = check
         # A thread each, one that is written, one that is read ahead, one that waits.
         self.buffers = BufferPool(fmt.LEAF_BYTES, threads + 3)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dedup")
+        self._pool = side_threads(threads, "dedup")
 
     def serve(self, disks: int) -> None:
         """Have enough buffers for so many disks at once.

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from sendense.errors import Cancelled, Damaged
 from sendense.repository.dedup import format as fmt
 from sendense.repository.dedup.buffers import BufferPool
+from sendense.repository.dedup.side_threads import side_threads
 from sendense.storage import throttled
 
 ReadLeaf = Callable[[bytes, memoryview, Collection[int]], list[int]]
@@ -72,7 +73,7 @@ class LeafAhead:
         buffers = BufferPool(fmt.LEAF_BYTES, self._most + 1)
         pending: deque[_Job | Zeroes] = deque()
         over = Event()
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="read") as pool:
+        with side_threads(self._threads, "read") as pool:
             try:
                 for item in items:
                     pending.append(self._begin(item, pool, buffers, over))

@@ -6,7 +6,7 @@ This is where deduplication happens, in the four steps of ``docs/format.md``,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sendense.errors import Damaged
@@ -66,10 +66,12 @@ class LeafMaker:
     def make(self, job: LeafJob) -> LeafResult:
         """Make one leaf."""
         reference = self._slots_of(job.reference, needed=job.inherit)
+        digests = self._digests(job)
+        if self._unchanged(job, digests, reference):
+            return LeafResult(job.number, job.reference, new_bytes=0, stored_bytes=0)
         slots: Slots = list(reference) if job.inherit else [None] * fmt.LEAF_BLOCKS
         for place in job.zero:
             slots[place] = None
-        digests = self._digests(job)
         for place, digest in digests.items():
             if digest is None:
                 slots[place] = None
@@ -81,6 +83,26 @@ class LeafMaker:
         writing.store()
         leaf, taken = self.put_leaf(slots)
         return LeafResult(job.number, leaf, writing.new_bytes, writing.stored_bytes + taken)
+
+    def _unchanged(
+        self, job: LeafJob, digests: Mapping[int, bytes | None], reference: Slots
+    ) -> bool:
+        """Tell whether a job names what its reference has, and all of that is stored.
+
+        Then there is nothing to make, and the index is asked once: of a full over unchanged data
+        this is most of what remains beside hashing.
+        """
+        unnamed: Iterable[int] = job.zero if job.inherit else range(fmt.LEAF_BLOCKS)
+        named = {**dict.fromkeys(unnamed), **digests}
+        for place, digest in named.items():
+            slot = reference[place]
+            if digest != (None if slot is None else slot.digest):
+                return False
+        needed = {slot.chunk for slot in reference if slot is not None}
+        if job.reference is None or not needed:  # a leaf has content, or it could not be read
+            return False
+        needed.add(job.reference)
+        return self.known(list(needed)) == needed
 
     def put_leaf(self, slots: Slots) -> tuple[bytes | None, int]:
         """Store a leaf unless it is known; gives its id and the bytes it takes."""

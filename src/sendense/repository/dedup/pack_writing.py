@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from sendense.repository.dedup.format import PackKind
 from sendense.repository.dedup.indexing import put_index
 from sendense.repository.dedup.packs import PackCipher, header_bytes, new_pack_head, tail_bytes
 from sendense.repository.dedup.parts import Parts
+from sendense.repository.dedup.side_threads import side_threads
 from sendense.storage import throttled
 from sendense.storage.buffers import joined
 
@@ -77,7 +78,7 @@ class PackWriter:
             PackKind.DATA: BufferPool(fmt.PACK_BYTES, 2 if self._copied else uploads + 1),
             PackKind.META: BufferPool(fmt.PACK_BYTES, 1),
         }
-        self._pool = ThreadPoolExecutor(uploads, thread_name_prefix="upload")
+        self._pool = side_threads(uploads, "upload")
         self._lock = threading.Lock()
         self._beginning = threading.Lock()
         self._open: dict[PackKind, _OpenPack] = {}

@@ -13,7 +13,7 @@ from sendense.repository.protocol import VerifyLevel
 from sendense.storage.urls import open_store
 from sendense.units import KIB, MIB
 from tests.support.dedup import dedup_repository
-from tests.support.dedup_damage import damage_chunk, locate
+from tests.support.dedup_damage import damage_chunk, flip, locate
 from tests.support.points import (
     BLOCK,
     Write,
@@ -26,6 +26,7 @@ from tests.support.points import (
 )
 
 VDA = disk("vda")
+LEAF = fmt.LEAF_BYTES
 
 
 @pytest.fixture
@@ -62,6 +63,35 @@ def test_a_second_full_stores_nothing(repository):
     assert stored_bytes(repository) == before
     assert (made.disks[0].data_bytes, made.disks[0].stored_bytes) == (0, 0)
     assert restored(repository, "p2") == content
+
+
+def test_a_leaf_that_came_by_unchanged_costs_one_look_into_the_index(repository, monkeypatch):
+    content = noise(4 * LEAF)
+    store(repository, "p1", whole(content))
+    index = repository.parts.index
+    stored, looks = index.stored, []
+
+    def look(ids):
+        looks.append(ids)
+        return stored(ids)
+
+    monkeypatch.setattr(index, "stored", look)
+    store(repository, "p2", whole(content))
+    leaves, inner_node = 4, 1
+    assert len(looks) == leaves + inner_node
+
+
+@pytest.mark.parametrize("method", [Method.EVERYTHING, Method.BITMAP])
+def test_zeroes_over_a_leaf_that_nobody_knows_to_be_damaged(repository, method):
+    size = 2 * LEAF
+    store(repository, "p1", whole(noise(size)))
+    with repository.open("p1") as reader:
+        leaf = reader.disk(VDA.identity).tree().find(0, 1)
+    place = repository.parts.index.find([leaf])[leaf]
+    flip(repository, place.pack.name, place.entry.offset + 5)
+    zero = zeroes(0, size) if method is Method.BITMAP else data(0, bytes(size))
+    store(repository, "p2", Write(VDA, size, (zero,), method))
+    assert restored(repository, "p2") == bytes(size)
 
 
 def test_scattered_writes_grow_the_store_by_their_blocks(repository):
