@@ -16,7 +16,7 @@ class DedupPlan:
     """The disk of the copies: incompressible throughout."""
     mixed: int = GIB
     """A third programs, a third zeroes, a third incompressible."""
-    remote: int = 256 * MIB
+    remote: int = GIB
     """The disk that is restored from S3."""
     delay_s: float = 0.02
     """How long a request to S3 is on its way, there and back, where that is said."""

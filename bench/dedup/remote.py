@@ -1,7 +1,9 @@
 """How fast is a restore from S3?  Beside a client that fetches one thing after the other.
 
 The peers fetch what our restore fetches: once the very ranges, once whole packs.  They use the same
-client, one request at a time, and drop what comes: nothing is decrypted, checked or written.
+client, one request at a time, and drop what comes: nothing is decrypted, checked or written.  A
+third one fetches the ranges as many at once as we do.  It is the limit: more than that the service,
+the way to it and this machine do not give to anybody.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from bench.truth import require_equal
 
 _OF_SERIAL = Goal(4.0, of_ratio=True)
 _RANGES, _PACKS = "the same ranges in turn", "whole packs in turn"
+_AT_ONCE = 8
+_LIMIT = f"the same ranges, {_AT_ONCE} at once"
 
 
 def measure_remote(stage: DedupStage) -> Iterator[Figure]:
@@ -67,6 +71,7 @@ class _Contest:
                     "restore": partial(self._restore, url),
                     _RANGES: partial(self._fetch, url, self._ranges),
                     _PACKS: partial(self._fetch, url, None),
+                    _LIMIT: partial(self._fetch, url, self._ranges, connections=_AT_ONCE),
                 },
                 rounds=self._stage.plan.rounds,
             )
@@ -81,14 +86,15 @@ class _Contest:
         self._stage.clear(self._into)
         return run
 
-    def _fetch(self, url: str, ranges: Path | None) -> Run:
+    def _fetch(self, url: str, ranges: Path | None, *, connections: int = 1) -> Run:
         return run_worker(
-            "fetch", url=url, cache=self._ours.cache, credentials=CREDENTIALS, ranges=ranges
-        )
+            "fetch", url=url, cache=self._ours.cache, credentials=CREDENTIALS, ranges=ranges,
+            connections=connections,
+        )  # fmt: skip
 
 
 def _figures(size: int, network: Network, runs: Mapping[str, Sequence[Run]]) -> Iterator[Figure]:
     name = f"dedup, restore from S3, {network.name}"
-    for peer in (_RANGES, _PACKS):
-        yield speed(name, size, costs(runs["restore"]), Peer(peer, costs(runs[peer])), _OF_SERIAL)
+    for peer, goal in ((_RANGES, _OF_SERIAL), (_PACKS, _OF_SERIAL), (_LIMIT, None)):
+        yield speed(name, size, costs(runs["restore"]), Peer(peer, costs(runs[peer])), goal)
     yield memory(name, runs["restore"])

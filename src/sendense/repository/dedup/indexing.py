@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from sendense.errors import Damaged, NotAllowed, NotFound, SendenseError, Unsupported
 from sendense.repository.dedup import condemning, damages
 from sendense.repository.dedup import format as fmt
+from sendense.repository.dedup.ahead import beside
+from sendense.repository.dedup.damages import DamageNote
 from sendense.repository.dedup.entries import PackRecord
 from sendense.repository.dedup.format import SealedKind
 from sendense.repository.dedup.index_objects import decode_index, encode_index
@@ -40,23 +43,37 @@ def read_index(parts: Parts, name: str) -> list[PackRecord]:
         raise Damaged(f"{name} is no index object: {error.message}", file=name) from error
 
 
-def refresh(parts: Parts, doubts: list[SendenseError] | None = None) -> frozenset[str]:
-    """Bring the local index up to date; gives the ids of the condemnations seen.
+@dataclass(frozen=True)
+class Fresh:
+    """What was read beside the index objects."""
+
+    condemnations: frozenset[str]
+    """Their ids: what the holder of a lease has seen."""
+    damage: DamageNote
+    """All notes of it together."""
+
+
+def refresh(parts: Parts, doubts: list[SendenseError] | None = None) -> Fresh:
+    """Bring the local index up to date; gives what was seen on the way.
 
     An object that cannot be read is an error; where ``doubts`` is given, it is added to that
     and passed over.  So can go on who takes what he does not find for not stored.  Who removes
     what he finds no use for must not.
     """
-    condemned = condemning.read_all(parts, doubts)
-    noted = damages.read_all(parts, doubts)
+    of_damage: list[SendenseError] | None = None if doubts is None else []
+    with beside(lambda: damages.read_all(parts, of_damage)) as notes:
+        condemned = condemning.read_all(parts, doubts)
+        damage = damages.together(notes())
+    if doubts is not None:
+        doubts += of_damage or ()
     replaced: set[str] = set()
     while new := _catch_up(parts, doubts) - replaced:
         log.debug("%d index objects came or went while they were read", len(new))
         replaced |= new  # a listing that lags shows them again
     parts.index.set_condemned(frozenset(pack for item in condemned for pack in item.packs))
-    parts.index.set_damaged(frozenset(record for note in noted for record in note.records))
-    parts.index.set_bad_packs(frozenset(pack for note in noted for pack in note.packs))
-    return frozenset(item.id for item in condemned)
+    parts.index.set_damaged(damage.records)
+    parts.index.set_bad_packs(damage.packs)
+    return Fresh(frozenset(item.id for item in condemned), damage)
 
 
 def _catch_up(parts: Parts, doubts: list[SendenseError] | None) -> set[str]:

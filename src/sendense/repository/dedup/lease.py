@@ -83,6 +83,7 @@ class Lease:
         self._context = contextvars.copy_context()
         self._renewed_at = self._boottime()
         self._error: SendenseError | None = None
+        self._seen = claim.seen
         self._lapsed = self._removed = self._unsure = self._ended = False
         _NOT_GIVEN_UP.add(lease_id)
 
@@ -161,8 +162,19 @@ class Lease:
         Only what was listed **before** the first reference may be noted: packs that are
         condemned by it are removed without waiting for this lease.
         """
+        self.note(condemned)
+        self._renew()
+
+    def note(self, condemned: Iterable[str]) -> None:
+        """Do so with the next renewal."""
         self._open()
-        self._renew(frozenset(condemned))
+        with self._lock:
+            self._seen |= frozenset(condemned)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Tell whether there is something to tell, or the last renewal failed."""
+        return self._seen != self.claim.seen or self._error is not None
 
     def keep(self) -> bool:
         """Renew it, for the thread that does so; False where it should soon be tried again."""
@@ -172,7 +184,7 @@ class Lease:
         if self._removed or not self._ours():
             return True
         try:
-            self._renew(frozenset())
+            self._renew()
         except SendenseError as error:
             level = DEBUG if self._error and not self._removed else WARNING
             _LOG.log(level, "lease of %s is not renewed: %s", self.claim.wish.text, error)
@@ -180,7 +192,7 @@ class Lease:
             return self._removed
         return True
 
-    def _renew(self, seen: frozenset[str]) -> None:
+    def _renew(self) -> None:
         with self._lock:
             if self._ended:
                 return
@@ -192,7 +204,7 @@ class Lease:
             except NotFound as error:
                 self._removed = True
                 raise self._gone() from error
-            claim = replace(self.claim, settled=True, seen=self.claim.seen | seen)
+            claim = replace(self.claim, settled=True, seen=self._seen)
             self._write(claim, began)
 
     def _write(self, claim: Claim, began: float) -> None:

@@ -87,6 +87,8 @@ class Leases:
         self._own: dict[str, Lease] = {}
         self._held: dict[str, Lease] = {}
         """Those of our own that were granted: these are renewed."""
+        self._all_due = 0.0
+        """When all that are held are renewed next."""
         self._left_over: dict[str, int] = {}
         self._read: dict[ObjectInfo, Claim | None] = {}
         self._rounds = Rounds(self._round, after_bug_s=self._timing.retry_s)
@@ -165,8 +167,18 @@ class Leases:
 
     def _hold(self, lease: Lease) -> None:
         with self._mutex:
+            if not self._held:
+                self._all_due = clock.monotonic() + self._timing.renewal_s
             self._held[lease.id] = lease
         self._rounds.within(self._timing.renewal_s)
+
+    def note_soon(self, lease: Lease, condemned: Iterable[str]) -> None:
+        """Have it told what the holder of ``lease`` has seen, beside what he does.
+
+        Until then others are only more careful: for whoever refers to nothing, early enough.
+        """
+        lease.note(condemned)
+        self._rounds.within(0)
 
     # --- looking at all
 
@@ -308,16 +320,21 @@ class Leases:
     # --- the thread, and the end
 
     def _round(self) -> float | None:
-        """Renew all, and remove what is left over; gives the time until the next round."""
+        """Renew what is due, and remove what is left over; gives the time until the next round."""
         with self._mutex:
             held, left_over = list(self._held.values()), list(self._left_over)
+        now = clock.monotonic()
+        if now >= self._all_due:
+            self._all_due = now + self._timing.renewal_s
+        else:
+            held = [lease for lease in held if lease.is_urgent]
         trouble = [lease.id for lease in held if not lease.keep()]
         for lease_id in left_over:
             self._remove_left_over(lease_id)
         with self._mutex:
             if self._left_over or trouble:
                 return self._timing.retry_s
-            return self._timing.renewal_s if self._held else None
+            return max(0.0, self._all_due - clock.monotonic()) if self._held else None
 
     def _remove_left_over(self, lease_id: str) -> None:
         try:

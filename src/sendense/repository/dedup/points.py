@@ -10,12 +10,13 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sendense.errors import Damaged, NotAllowed, NotFound, Unsupported
+from sendense.errors import Damaged, NotAllowed, NotFound, SendenseError, Unsupported
 from sendense.model.point import RecoveryPoint
 from sendense.repository.dedup import format as fmt
+from sendense.repository.dedup.ahead import ahead
 from sendense.repository.dedup.format import SealedKind
 from sendense.repository.dedup.parts import Parts
 from sendense.repository.dedup.sealing import seal_json, unseal_json
@@ -159,18 +160,33 @@ class PointList:
         return held
 
     def all(self, machine: str | None = None) -> tuple[list[StoredPoint], list[tuple[Named, str]]]:
+        """List points and read them, as :meth:`read_all` does."""
+        return self.read_all(self.names(machine))
+
+    def read_all(self, names: Sequence[Named]) -> tuple[list[StoredPoint], list[tuple[Named, str]]]:
         """Give all points that can be read, and those that cannot with the reason."""
+        new = [named for named in names if named.name not in self._read]
+        threads = self._parts.store.traits.parallel
+        tried = {
+            named.name: outcome
+            for named, outcome in zip(new, ahead(self._tried, new, threads=threads), strict=True)
+        }
         found: list[StoredPoint] = []
         unreadable: list[tuple[Named, str]] = []
-        for named in self.names(machine):
-            try:
-                found.append(self.read(named))
-            except NotFound:
-                continue  # deleted since it was listed
-            except (Damaged, NotAllowed, Unsupported) as error:
-                log.warning("%s", error)
-                unreadable.append((named, error.message))
+        for named in names:
+            outcome = tried.get(named.name) or self._read[named.name]
+            if isinstance(outcome, StoredPoint):
+                found.append(outcome)
+            elif not isinstance(outcome, NotFound):  # or deleted since it was listed
+                log.warning("%s", outcome)
+                unreadable.append((named, outcome.message))
         return found, unreadable
+
+    def _tried(self, named: Named) -> StoredPoint | SendenseError:
+        try:
+            return self.read(named)
+        except (NotFound, Damaged, NotAllowed, Unsupported) as error:
+            return error
 
     def find(self, point_id: str) -> Named:
         """Give the object of a point; NotFound where there is none."""

@@ -22,7 +22,10 @@ from sendense.repository.dedup import (
     sequences,
     verifying,
 )
+from sendense.repository.dedup.ahead import beside
+from sendense.repository.dedup.damages import DamageNote
 from sendense.repository.dedup.header import Header
+from sendense.repository.dedup.indexing import Fresh
 from sendense.repository.dedup.lease import Lease
 from sendense.repository.dedup.lease_claim import LeaseKind, Wish
 from sendense.repository.dedup.parts import Parts
@@ -72,8 +75,9 @@ class DedupRepository:
 
     def points(self, machine: str | None = None) -> tuple[RecoveryPoint, ...]:
         """List points, by machine UUID and sequence."""
-        stored, _ = self._points.all(machine)
-        return self._with_states(stored)
+        with beside(self._damage) as damage:
+            stored, _ = self._points.all(machine)
+            return with_states(stored, damage())
 
     def stored_points(self, machine: str | None = None) -> list[StoredPoint]:
         """List points with the roots of their disks."""
@@ -96,8 +100,9 @@ class DedupRepository:
     def point(self, point_id: str) -> RecoveryPoint:
         """Give one point, its object read and checked now."""
         check_name(point_id, "a point")
-        named = self._points.find(point_id)
-        return self._with_states([points.read(self.parts, named.name)])[0]
+        with beside(self._damage) as damage:
+            stored = self._read(point_id)
+            return with_states([stored], damage())[0]
 
     def rebuild(self) -> int:
         """Forget what is known here, and read the index and the points again."""
@@ -116,11 +121,12 @@ class DedupRepository:
             LeaseKind.WRITE, f"a backup of {machine.name or machine.uuid}", machine=machine.uuid
         )
         try:
-            lease.note_seen(self._refresh())
-            self._refuse_known(point_id)
-            return DedupPointWriter(
-                self.parts, point_id, machine, lease, self._earlier(machine.uuid)
-            )
+            with beside(lambda: self._earlier(machine.uuid, point_id)) as found:
+                fresh = self._refresh()
+                lease.note_seen(fresh.condemnations)
+                stored, newest = found()
+            earlier = Earlier(stored, with_states(stored, fresh.damage), newest)
+            return DedupPointWriter(self.parts, point_id, machine, lease, earlier)
         except BaseException:
             lease.release()
             raise
@@ -130,9 +136,12 @@ class DedupRepository:
         check_name(point_id, "a point")
         lease = self._reading(point_id)
         try:
-            lease.note_seen(self._refresh())
-            stored = points.read(self.parts, self._points.find(point_id).name)
-            return DedupPointReader(self.parts, stored, self._with_states([stored])[0], lease)
+            with beside(lambda: self._read(point_id)) as found:
+                fresh = self._refresh()
+                stored = found()
+            self.parts.leases.note_soon(lease, fresh.condemnations)
+            point = with_states([stored], fresh.damage)[0]
+            return DedupPointReader(self.parts, stored, point, lease)
         except BaseException:
             lease.release()
             raise
@@ -216,13 +225,17 @@ class DedupRepository:
 
     # --- inside ---
 
-    def _refresh(self) -> frozenset[str]:
+    def _read(self, point_id: str) -> StoredPoint:
+        """Find a point and read its object."""
+        return points.read(self.parts, self._points.find(point_id).name)
+
+    def _refresh(self) -> Fresh:
         """Bring the index up to date; what cannot be read of it is passed over, and said."""
         doubts: list[SendenseError] = []
-        seen = indexing.refresh(self.parts, doubts)
+        fresh = indexing.refresh(self.parts, doubts)
         for doubt in doubts:
             log.warning("%s; 'sendense repo check --repair' mends it", doubt)
-        return seen
+        return fresh
 
     def _lease(
         self,
@@ -237,15 +250,19 @@ class DedupRepository:
             tag = self.parts.ring.machine_tag(machine)
         return self.parts.leases.acquire(Wish(kind, text, tag, frozenset(points)))
 
-    def _refuse_known(self, point_id: str) -> None:
-        if any(named.id == point_id for named in self._points.names()):
-            raise Rejected(f"there is a point {point_id} already")
+    def _earlier(self, machine: str, point_id: str) -> tuple[list[StoredPoint], int]:
+        """Give the points of a machine, and the highest sequence it ever had.
 
-    def _earlier(self, machine: str) -> Earlier:
-        stored, _ = self._points.all(machine)
-        listed = max((named.sequence for named in self._points.names(machine)), default=0)
-        kept = sequences.highest(self.parts, self.parts.ring.machine_tag(machine))
-        return Earlier(stored, self._with_states(stored), max(listed, kept))
+        :class:`~sendense.errors.Rejected` where the id of the new point is taken.
+        """
+        names = self._points.names()
+        if any(named.id == point_id for named in names):
+            raise Rejected(f"there is a point {point_id} already")
+        tag = self.parts.ring.machine_tag(machine)
+        own = [named for named in names if named.tag == tag]
+        stored, _ = self._points.read_all(own)
+        newest = max((named.sequence for named in own), default=0)
+        return stored, max(newest, sequences.highest(self.parts, tag))
 
     def _remember_sequence(self, tag: str, found: Sequence[Named]) -> None:
         """Keep the highest number where the point that has it goes."""
@@ -259,10 +276,16 @@ class DedupRepository:
         holds = [hold for item in point_ids for hold in holding.read_of(self.parts, item)]
         refuse_held(holds, point_ids, clock.now())
 
-    def _with_states(self, stored: Sequence[StoredPoint]) -> tuple[RecoveryPoint, ...]:
-        bad = damages.together(damages.read_all(self.parts, [])).points
-        listed = [
-            replace(item.point, state=PointState.DAMAGED) if item.point.id in bad else item.point
-            for item in stored
-        ]
-        return tuple(sorted(listed, key=lambda item: (item.machine.uuid, item.sequence)))
+    def _damage(self) -> DamageNote:
+        return damages.together(damages.read_all(self.parts, []))
+
+
+def with_states(stored: Sequence[StoredPoint], damage: DamageNote) -> tuple[RecoveryPoint, ...]:
+    """Give points as they are listed, with what the notes of damage say of them."""
+    listed = [
+        replace(item.point, state=PointState.DAMAGED)
+        if item.point.id in damage.points
+        else item.point
+        for item in stored
+    ]
+    return tuple(sorted(listed, key=lambda item: (item.machine.uuid, item.sequence)))

@@ -371,7 +371,7 @@ def test_a_record_that_is_whole_elsewhere_is_copied_from_there(repository, held,
     held.delete([note.name])
     # Both are thought to be whole, and the one that is taken is not.
     fresh = reopened(held, repository)
-    while indexing.refresh(fresh.parts) or place_of(fresh, chunk).pack != first:
+    while indexing.refresh(fresh.parts).condemnations or place_of(fresh, chunk).pack != first:
         for name in held.names(fmt.INDEX):
             indexing.put_index(fresh.parts, indexing.read_index(fresh.parts, name))
             held.delete([name])

@@ -455,6 +455,39 @@ def test_what_was_seen_is_told_and_stays_told(leases, elsewhere):
         assert found.seen == {"c1", "c2", "c3"}
 
 
+def test_what_was_seen_is_told_soon_and_beside_the_work(store, elsewhere):
+    leases = Leases(store, RING)
+    with leases.acquire(READ) as lease:
+        leases.note_soon(lease, ["c1"])
+        eventually(lambda: elsewhere.active()[0].seen == {"c1"})
+        assert elsewhere.active()[0].claim.settled
+
+
+def test_what_could_not_be_told_is_told_later(store, elsewhere, clockwork):
+    leases = Leases(store, RING, timing=clockwork.timing(retry_s=0.01))
+    refused: list[str] = []
+
+    with leases.acquire(READ) as lease:
+
+        def refuse(verb, name):
+            if (verb, name) == ("info", lease.name) and len(refused) < 2:
+                refused.append(verb)
+                raise Unavailable("not now")
+
+        store.before = refuse
+        leases.note_soon(lease, ["c1"])
+        eventually(lambda: elsewhere.active()[0].seen == {"c1"})
+    assert len(refused) == 2
+
+
+def test_who_has_something_to_tell_does_not_have_the_others_renewed(store, elsewhere, clockwork):
+    leases = Leases(store, RING, timing=clockwork.timing(renewal_s=1000))
+    with leases.acquire(WRITE) as other, leases.acquire(READ) as lease:
+        leases.note_soon(lease, ["c1"])
+        eventually(lambda: any(found.seen for found in elsewhere.active()))
+        assert not next(found for found in elsewhere.active() if found.id == other.id).claim.settled
+
+
 # --- the thread
 
 

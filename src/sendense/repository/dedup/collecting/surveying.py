@@ -165,7 +165,7 @@ class Surveyor:
         A record is live in a pack that is missing only where no other pack has it.
         """
         doubts: list[SendenseError] = []
-        seen = indexing.refresh(self._parts, doubts)
+        seen = indexing.refresh(self._parts, doubts).condemnations
         for doubt in doubts:
             self._pass_over(doubt)
         if not self._lease.claim.seen >= seen:
