@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sendense.errors import Damaged
 from sendense.repository.dedup import format as fmt
@@ -168,6 +169,14 @@ class LeafMaker:
         return self._slots_of(self._index.similar_leaf(hooks_of(own)), needed=False)
 
 
+class _Window(NamedTuple):
+    """Blocks without a slot that make one chunk."""
+
+    places: list[int]
+    chunk: bytes
+    stored: bool
+
+
 class _Writing:
     """The blocks of one job, on their way into slots."""
 
@@ -179,6 +188,8 @@ class _Writing:
         self._left = dict(present)
         """Blocks without a slot yet, in ascending order."""
         self._slots = slots
+        self._looked_up: tuple[int, list[_Window]] | None = None
+        """The windows, and how many blocks had no slot then: they only become fewer."""
         self.new_bytes = 0
         self.stored_bytes = 0
 
@@ -198,29 +209,32 @@ class _Writing:
 
     def unknown(self) -> bool:
         """Tell whether there are windows that no chunk is known for."""
-        chunks = [self._maker.chunk_of(digests) for _, digests in self._windows()]
-        return bool(chunks) and len(self._maker.known(chunks)) < len(set(chunks))
+        return not all(window.stored for window in self._windows())
 
     def store(self) -> None:
         """Make chunks of what is left."""
-        windows = list(self._windows())
-        chunks = [self._maker.chunk_of(digests) for _, digests in windows]
-        stored = self._maker.known(chunks) if chunks else set()
-        for (places, digests), chunk in zip(windows, chunks, strict=True):
-            if chunk not in stored:
-                self._put(chunk, places)
-            for number, (place, digest) in enumerate(zip(places, digests, strict=True)):
-                self._slots[place] = Slot(chunk, number, digest)
+        for window in self._windows():
+            if not window.stored:
+                self._put(window.chunk, window.places)
+            for number, place in enumerate(window.places):
+                self._slots[place] = Slot(window.chunk, number, self._left[place])
         self._left.clear()
 
-    def _windows(self) -> Iterator[tuple[list[int], list[bytes]]]:
-        """Give the blocks without a slot, window by window."""
+    def _windows(self) -> list[_Window]:
+        """Give the blocks without a slot, window by window; the index is asked once for them."""
+        if self._looked_up is not None and self._looked_up[0] == len(self._left):
+            return self._looked_up[1]
+        found = []
         for first in range(0, fmt.LEAF_BLOCKS, fmt.CHUNK_BLOCKS):
-            places = [
-                place for place in range(first, first + fmt.CHUNK_BLOCKS) if place in self._left
-            ]
-            if places:
-                yield places, [self._left[place] for place in places]
+            window = range(first, first + fmt.CHUNK_BLOCKS)
+            if places := [place for place in window if place in self._left]:
+                found.append(
+                    (places, self._maker.chunk_of([self._left[place] for place in places]))
+                )
+        stored = self._maker.known([chunk for _, chunk in found]) if found else set()
+        windows = [_Window(places, chunk, chunk in stored) for places, chunk in found]
+        self._looked_up = len(self._left), windows
+        return windows
 
     def _heal(self, lost: list[Slot]) -> None:
         """Store chunks again that are missing or damaged, where all their blocks came by.

@@ -65,19 +65,28 @@ def test_a_second_full_stores_nothing(repository):
     assert restored(repository, "p2") == content
 
 
-def test_a_leaf_that_came_by_unchanged_costs_one_look_into_the_index(repository, monkeypatch):
-    content = noise(4 * LEAF)
-    store(repository, "p1", whole(content))
+@pytest.fixture
+def looks(repository, monkeypatch):
+    """Give what the index is asked for, look by look."""
     index = repository.parts.index
-    stored, looks = index.stored, []
+    stored, asked = index.stored, []
 
     def look(ids):
-        looks.append(ids)
+        asked.append(ids)
         return stored(ids)
 
     monkeypatch.setattr(index, "stored", look)
-    store(repository, "p2", whole(content))
+    return asked
+
+
+def test_how_often_the_index_is_asked(repository, looks):
+    content = noise(4 * LEAF)
     leaves, inner_node = 4, 1
+    store(repository, "p1", whole(content))
+    its_chunks_and_itself = 2
+    assert len(looks) == its_chunks_and_itself * leaves + inner_node
+    looks.clear()
+    store(repository, "p2", whole(content))
     assert len(looks) == leaves + inner_node
 
 
