@@ -29,6 +29,7 @@ class BufferPool:
         self._count = self._left = count
         self._free: list[memoryview] = []
         self._waiting = 0
+        self._closed = False
         self._changed = threading.Condition()
 
     def take(self, check: Callable[[], None] = lambda: None) -> memoryview:
@@ -68,8 +69,18 @@ class BufferPool:
     def give(self, buffer: memoryview) -> None:
         """Take a buffer back; its content is of no more use."""
         with self._changed:
-            self._free.append(buffer)
+            if not self._closed:
+                self._free.append(buffer)
             self._changed.notify()
+
+    def close(self) -> None:
+        """Keep nothing from here on: an error may keep who used this for longer than memory should.
+
+        There is nothing to take any more but what was never made.
+        """
+        with self._changed:
+            self._closed = True
+            self._free.clear()
 
     def replace(self) -> None:
         """Allow for a new buffer in the place of one that is not given back.

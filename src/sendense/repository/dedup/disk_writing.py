@@ -59,8 +59,9 @@ class Works:
             self.buffers.give(job.buffer)
 
     def close(self) -> None:
-        """Wait for the threads."""
+        """Wait for the threads, and let go of the memory."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self.buffers.close()
 
 
 class _Leaf:
@@ -86,7 +87,8 @@ class DedupDiskWriter:
         self._works = works
         self._reference = reference
         self._inherit = spec.decision.method is Method.BITMAP
-        self._builder = TreeBuilder(spec.size, self._put_node, reference, inherit=self._inherit)
+        self._inner = _InnerNodes(works.maker)
+        self._builder = TreeBuilder(spec.size, self._inner.put, reference, inherit=self._inherit)
         self._leaf: _Leaf | None = None
         self._ahead: _Leaf | None = None
         """A leaf behind it, of which there is room that was given already."""
@@ -203,7 +205,7 @@ class DedupDiskWriter:
             read_bytes=read_bytes,
             data_bytes=self._data_bytes,
             zero_bytes=self._zero_bytes,
-            stored_bytes=self._stored_bytes,
+            stored_bytes=self._stored_bytes + self._inner.stored_bytes,
             digest=self.root.hex() if self.root is not None else "",
             sampled_blocks=sampled_blocks,
             seconds=seconds,
@@ -307,7 +309,20 @@ class DedupDiskWriter:
         self._leaf = self._ahead = None
         self._rooms.clear()
 
-    def _put_node(self, node: bytes) -> bytes:
-        name, taken = self._works.maker.put_inner(node)
-        self._stored_bytes += taken
+
+class _InnerNodes:
+    """Stores the inner nodes of one disk, and counts what they take.
+
+    Apart from the disk: a builder that held the disk would keep it, and the buffers of the whole
+    run, until Python looks for cycles, which in a worker may be many runs later.
+    """
+
+    def __init__(self, maker: LeafMaker) -> None:
+        self._maker = maker
+        self.stored_bytes = 0
+
+    def put(self, node: bytes) -> bytes:
+        """Store a node; gives its id."""
+        name, taken = self._maker.put_inner(node)
+        self.stored_bytes += taken
         return name

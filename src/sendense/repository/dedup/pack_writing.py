@@ -277,6 +277,8 @@ class PackWriter:
         durable, is left to the garbage collection, and nothing may refer to it.
         """
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for buffers in self._buffers.values():
+            buffers.close()
         try:
             if self._unindexed and not isinstance(self._failure, Unavailable):
                 self._check()

@@ -74,6 +74,28 @@ class Place:
     point: str
     image: DiskImage
 
+    def located(self, error: Damaged, number: int) -> Damaged:
+        """Give the error of the leaf of that number with its place on the disk."""
+        block = int(error.data.get("block", 0))
+        blocks = int(error.data.get("blocks", fmt.LEAF_BLOCKS))
+        return self.damaged(error, number * fmt.LEAF_BYTES + block * fmt.BLOCK, blocks)
+
+    def damaged(self, error: Damaged, offset: int, blocks: int) -> Damaged:
+        """Say of an error which blocks of the disk it concerns."""
+        disk = self.image.disk
+        return Damaged(
+            f"disk {disk.target} of point {self.point} is damaged at offset {offset}: "
+            f"{error.message}",
+            hint=error.hint,
+            **{
+                **error.data,
+                "point": self.point,
+                "disk": disk.identity,
+                "offset": offset,
+                "length": blocks * fmt.BLOCK,
+            },
+        )
+
 
 class LeafReader:
     """Reads whole leaves, checked."""
@@ -180,11 +202,11 @@ class DedupDiskReader:
         self._records = records
         self._ahead = LeafAhead(
             LeafReader(parts, records).read,
-            self._located,
+            place.located,
             threads=reading_threads(parts),
             early=_REMOTE_EARLY if _remote(parts) else _LOCAL_EARLY,
         )
-        disk = WholeDisk(root, place.image.size, self._damaged)
+        disk = WholeDisk(root, place.image.size, place.damaged)
         self._ranges = RangeReader(disk, records, cache or chunk_cache(parts, records))
 
     def slots_of(self, leaf: bytes) -> Slots:
@@ -293,27 +315,7 @@ class DedupDiskReader:
             yield from items
         except Damaged as error:
             rest = -(-self.image.size // fmt.BLOCK) - start // fmt.BLOCK
-            raise self._damaged(error, start, rest) from error
-
-    def _located(self, error: Damaged, number: int) -> Damaged:
-        """Give the error of a leaf with its place on the disk."""
-        block = int(error.data.get("block", 0))
-        blocks = int(error.data.get("blocks", fmt.LEAF_BLOCKS))
-        return self._damaged(error, number * fmt.LEAF_BYTES + block * fmt.BLOCK, blocks)
-
-    def _damaged(self, error: Damaged, offset: int, blocks: int) -> Damaged:
-        disk, point = self.image.disk, self._place.point
-        return Damaged(
-            f"disk {disk.target} of point {point} is damaged at offset {offset}: {error.message}",
-            hint=error.hint,
-            **{
-                **error.data,
-                "point": point,
-                "disk": disk.identity,
-                "offset": offset,
-                "length": blocks * fmt.BLOCK,
-            },
-        )
+            raise self._place.damaged(error, start, rest) from error
 
 
 def tail_reader(
