@@ -91,7 +91,7 @@ def test_a_leaf_in_the_place_of_an_inner_node_is_damage(repository):
     with repository.open("p1") as reader:
         reading = reader.disk(VDA.identity)
         leaf = reading.tree().find(0, 0)
-        reading._ranges._disk = type(reading._ranges._disk)(leaf, SIZE, reading._damaged)
+        reading._ranges._disk = type(reading._ranges._disk)(leaf, SIZE, reading._place.damaged)
         with pytest.raises(Damaged):
             reading.read_at(0, 1)
 
