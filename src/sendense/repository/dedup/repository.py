@@ -77,7 +77,7 @@ class DedupRepository:
         """List points, by machine UUID and sequence."""
         with beside(self._damage) as damage:
             stored, _ = self._points.all(machine)
-            return with_states(stored, damage())
+            return _with_states(stored, damage())
 
     def stored_points(self, machine: str | None = None) -> list[StoredPoint]:
         """List points with the roots of their disks."""
@@ -102,7 +102,7 @@ class DedupRepository:
         check_name(point_id, "a point")
         with beside(self._damage) as damage:
             stored = self._read(point_id)
-            return with_states([stored], damage())[0]
+            return _with_states([stored], damage())[0]
 
     def rebuild(self) -> int:
         """Forget what is known here, and read the index and the points again."""
@@ -125,7 +125,7 @@ class DedupRepository:
                 fresh = self._refresh()
                 lease.note_seen(fresh.condemnations)
                 stored, newest = found()
-            earlier = Earlier(stored, with_states(stored, fresh.damage), newest)
+            earlier = Earlier(stored, _with_states(stored, fresh.damage), newest)
             return DedupPointWriter(self.parts, point_id, machine, lease, earlier)
         except BaseException:
             lease.release()
@@ -140,7 +140,7 @@ class DedupRepository:
                 fresh = self._refresh()
                 stored = found()
             self.parts.leases.note_soon(lease, fresh.condemnations)
-            point = with_states([stored], fresh.damage)[0]
+            point = _with_states([stored], fresh.damage)[0]
             return DedupPointReader(self.parts, stored, point, lease)
         except BaseException:
             lease.release()
@@ -280,7 +280,7 @@ class DedupRepository:
         return damages.together(damages.read_all(self.parts, []))
 
 
-def with_states(stored: Sequence[StoredPoint], damage: DamageNote) -> tuple[RecoveryPoint, ...]:
+def _with_states(stored: Sequence[StoredPoint], damage: DamageNote) -> tuple[RecoveryPoint, ...]:
     """Give points as they are listed, with what the notes of damage say of them."""
     listed = [
         replace(item.point, state=PointState.DAMAGED)

@@ -4,9 +4,8 @@ Data comes from a socket that holds 200 KiB (of QEMU, of ``qemu-nbd``), or goes 
 thread.  Where that waits for a processor, all else waits soon; where hashing, encrypting or
 uploading waits, there are buffers for it.  So the latter run at a lower priority.  With 2 GiB on
 two cores, in turns, medians of 4 and 5, beside ``nbdcopy`` of the same round: a first backup
-0.73 -> 0.80, the same again 1.38 -> 1.54, a restore 0.82 -> 0.98 times its speed, and
-a fifth less of processor time for changing threads.  It is also what the machine's other users
-would ask for: a guest on the same host comes first.
+0.73 -> 0.80, the same again 1.38 -> 1.54, a restore 0.82 -> 0.98 times its speed.  It is also what
+the machine's other users would ask for: a guest on the same host comes first.
 """
 
 from __future__ import annotations

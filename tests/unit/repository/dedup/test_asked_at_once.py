@@ -57,9 +57,7 @@ def back_up(repository, point):
 
 def test_opening_a_point(repository, objects):
     back_up(repository, "p1")
-    objects.before = meeting = Meeting(
-        ("list", "condemned"), ("list", "damage"), ("list", "points")
-    )
+    objects.before = meeting = Meeting(*LISTED)
     with repository.open("p1"):
         assert meeting.held
 
@@ -73,9 +71,7 @@ def test_looking_at_a_point(repository, objects):
 
 def test_beginning_a_point(repository, objects):
     back_up(repository, "p1")
-    objects.before = meeting = Meeting(
-        ("list", "condemned"), ("list", "damage"), ("list", "points")
-    )
+    objects.before = meeting = Meeting(*LISTED)
     with repository.begin(machine(MACHINE_UUID, VDA), "p2"):
         assert meeting.held
 
